@@ -1,0 +1,57 @@
+# A thin front over meson. `make help` tells what there is.
+prefix ?= /usr
+DESTDIR ?=
+PLAIN = build/plain
+ASAN = build/asan
+CLANG = build/clang
+MESON_FLAGS = --prefix=$(prefix)
+# Unoptimised: with sanitizers, optimising the tests takes longer than running them.
+SANITIZE = --buildtype=debug -Db_sanitize=address,undefined -Db_lundef=false
+
+.PHONY: all help deps install demo check check-full bench lint tidy roots clean
+
+all: $(PLAIN)/build.ninja  ## build the programs and the library (build/plain)
+	ninja -C $(PLAIN)
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+deps:  ## install build tools and libraries with apt-get (never an MTA, never a DNS server)
+	packaging/install-build-deps
+
+$(PLAIN)/build.ninja: | deps
+	meson setup $(MESON_FLAGS) $(PLAIN)
+$(ASAN)/build.ninja: | deps
+	meson setup $(MESON_FLAGS) $(SANITIZE) $(ASAN)
+$(CLANG)/build.ninja: | deps
+	CC=clang-14 CXX=clang++-14 meson setup $(MESON_FLAGS) $(SANITIZE) $(CLANG)
+
+install: all  ## install below DESTDIR, for prefix
+	DESTDIR="$(DESTDIR)" meson install --no-rebuild -C $(PLAIN)
+
+roots: | deps  ## make the Debian root that the laboratory's daemons live in
+	tests/lab/root
+
+demo: deps all roots  ## real messages through a real Exim to a dozen domains, as a table
+	tests/lab/demo --build $(PLAIN)
+
+check: deps $(ASAN)/build.ninja all roots  ## all tests: units with sanitizers, lints, the laboratory
+	ninja -C $(ASAN)
+	tests/run $(ASAN):unit,abi $(PLAIN):lint,lab
+
+check-full: check $(CLANG)/build.ninja  ## besides: the second compiler with sanitizers, clang-tidy
+	ninja -C $(CLANG)
+	tests/run $(CLANG):unit,abi
+	$(MAKE) tidy
+
+bench: all  ## what a cached decision costs, as ratios
+	meson test --benchmark -C $(PLAIN) --verbose
+
+lint: $(PLAIN)/build.ninja  ## layout, includes, citations, format
+	meson test -C $(PLAIN) --suite lint
+
+tidy: $(PLAIN)/build.ninja  ## clang-tidy over the shipped sources
+	run-clang-tidy-14 -quiet -p $(PLAIN) '/(core|plugin|shims)/.*\.cc$$' > $(PLAIN)/tidy.log 2>&1 || { grep -E 'warning|error' $(PLAIN)/tidy.log; exit 1; }
+
+clean:  ## remove what was built, but not the roots
+	rm -rf $(PLAIN) $(ASAN) $(CLANG)

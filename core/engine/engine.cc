@@ -1,0 +1,290 @@
+#include "core/engine/engine.h"
+
+#include <algorithm>
+#include <iterator>
+#include <list>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "core/base/bytes.h"
+#include "core/engine/decision_cache.h"
+#include "core/engine/policy_keeper.h"
+#include "core/gather/gather.h"
+
+namespace sealane {
+
+namespace {
+
+using dns::Health;
+using dns::Resolver;
+
+std::optional<Fault> fault_of(const Resolver& resolver) {
+  switch (resolver.health()) {
+    case Health::ok:
+      return std::nullopt;
+    case Health::no_dnssec:
+      return Fault{Reason::resolver_no_dnssec, resolver.health_text()};
+    case Health::unknown:
+    case Health::no_trust_anchor:
+      break;
+  }
+  return Fault{Reason::trust_anchor, resolver.health_text()};
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  struct Waiter {
+    Done done;
+    Loop::Timer deadline;
+  };
+
+  // The evidence for one question on its way, for all who ask it meanwhile. It outlives the answer where a policy fetch
+  // goes on that the answer did not wait for, and the deadline of all who asked.
+  struct Flight : std::enable_shared_from_this<Flight> {
+    Flight(QuestionKey the_key, bool is_fresh) : key(std::move(the_key)), fresh(is_fresh) {}
+
+    QuestionKey key;
+    bool fresh;
+    bool listed = true;  // in flights_: may be joined
+    unsigned epoch = 0;
+    MonoTime started;
+    std::shared_ptr<Resolver> resolver;
+    std::shared_ptr<Gather> gather;
+    std::list<Waiter> waiters;
+  };
+
+  Impl(Loop& the_loop, Config the_config, Adapters adapters, LogSink sink);
+
+  void ask(const Question& question, Millis timeout, Done done);
+  std::shared_ptr<Flight> take_off(const Question& question, QuestionKey key);
+  void changed(Flight& flight);
+  void land(Flight& flight);
+  void at_deadline(Flight& flight, std::list<Waiter>::iterator waiter);
+  void retire(Flight& flight);
+
+  void fetch(const Flight& flight, FetchRequest request);
+  void fetch_ended(const Domain& domain, const sts::FetchResult& result);
+  void note_fetch(const Domain& domain, const sts::PolicyState& before, const sts::FetchResult& result);
+
+  [[nodiscard]] Evidence evidence_for(const Question& question) const;
+  [[nodiscard]] std::optional<Fault> local_fault() const;
+  void soon(std::function<void()> fn);
+
+  Loop& loop;
+  Config config;
+  LogSink log;
+  std::shared_ptr<const Clock> clock;
+  std::function<std::unique_ptr<Resolver>()> make_resolver;
+  std::optional<Fault> ca_fault;
+  PolicyKeeper policies;
+  std::unique_ptr<sts::PolicyFetcher> fetcher;
+  std::shared_ptr<Resolver> resolver;
+  DecisionCache cache;
+  unsigned epoch = 0;                                                       // of what may enter the cache
+  std::map<std::pair<QuestionKey, bool>, std::shared_ptr<Flight>> flights;  // by question and `fresh`
+  std::set<std::shared_ptr<Flight>> aloft;  // these, and those that landed with a fetch under way
+  std::set<Domain> fetching;                // policy domains, until the result is durable
+  std::shared_ptr<int> alive = std::make_shared<int>(0);
+};
+
+Engine::Impl::Impl(Loop& the_loop, Config the_config, Adapters adapters, LogSink sink)
+    : loop(the_loop),
+      config(std::move(the_config)),
+      log(sink ? std::move(sink) : [](Level, const std::string&) {}),
+      clock(std::move(adapters.clock)),
+      make_resolver(std::move(adapters.make_resolver)),
+      ca_fault(std::move(adapters.ca_fault)),
+      policies(std::move(adapters.store), std::move(adapters.store_fault), *clock, log),
+      fetcher(std::move(adapters.fetcher)),
+      resolver(make_resolver()),
+      cache(config.cache_entries, config.cache_bytes) {
+  if (!fetcher && !ca_fault) ca_fault = Fault{Reason::ca_file, "policies cannot be fetched"};
+  if (ca_fault) log(Level::error, ca_fault->text);
+}
+
+// Dropped with the engine.
+void Engine::Impl::soon(std::function<void()> fn) {
+  loop.soon([weak = std::weak_ptr<int>(alive), fn = std::move(fn)] {
+    if (!weak.expired()) fn();
+  });
+}
+
+// What is wrong with this machine, whatever the resolver says.
+std::optional<Fault> Engine::Impl::local_fault() const {
+  if (clock->wall() < build_date()) {
+    return Fault{Reason::clock, "the clock says " + rfc3339(clock->wall()) + ", before this release (" +
+                                    rfc3339(build_date()) + "): set the clock"};
+  }
+  return ca_fault;
+}
+
+Evidence Engine::Impl::evidence_for(const Question& question) const {
+  Evidence evidence;
+  evidence.question = question;
+  evidence.now = clock->wall();
+  evidence.rules = config.rules_for(question);
+  return evidence;
+}
+
+void Engine::Impl::ask(const Question& question, Millis timeout, Done done) {
+  std::shared_ptr<const Reply> reply;
+  if (!question.domain) {  // an address literal or no name at all: nothing to look up
+    const Evidence evidence = evidence_for(question);
+    reply = std::make_shared<const Reply>(Reply{decide(evidence).decision, evidence});
+  } else if (!question.fresh) {
+    reply = cache.find({*question.domain, question.port, question.mx}, clock->mono());
+  }
+  if (reply) {
+    soon([done = std::move(done), reply] { done(reply); });
+    return;
+  }
+
+  const QuestionKey key{*question.domain, question.port, question.mx};
+  const auto found = flights.find({key, question.fresh});
+  const auto flight = found != flights.end() ? found->second : take_off(question, key);
+  flight->waiters.push_back({std::move(done), {}});
+  const auto waiter = std::prev(flight->waiters.end());
+  // The timer belongs to the flight: it cannot outlive it.
+  waiter->deadline =
+      loop.after(std::min(timeout, config.timeout), [this, &flight = *flight, waiter] { at_deadline(flight, waiter); });
+}
+
+std::shared_ptr<Engine::Impl::Flight> Engine::Impl::take_off(const Question& question, QuestionKey key) {
+  Evidence evidence = evidence_for(question);
+  PolicyKeeper::Known known = policies.load(key.domain);
+  evidence.stored = std::move(known.state);
+  evidence.store_fault = std::move(known.fault);
+
+  const auto flight = std::make_shared<Flight>(std::move(key), question.fresh);
+  flight->epoch = epoch;
+  flight->started = clock->mono();
+  // RFC 8461 §5.1: past all caches, so a resolver that has none yet.
+  flight->resolver = question.fresh ? std::shared_ptr<Resolver>(make_resolver()) : resolver;
+  Gather::Hooks hooks;
+  hooks.fetch = [this, &flight = *flight](FetchRequest request) { fetch(flight, std::move(request)); };
+  hooks.changed = [this, &flight = *flight] { changed(flight); };
+  flight->gather = std::make_shared<Gather>(loop, flight->resolver, std::move(evidence), std::move(hooks));
+  flights.emplace(std::pair(flight->key, flight->fresh), flight);
+  aloft.insert(flight);
+
+  if (auto fault = local_fault()) {
+    flight->gather->start(std::move(fault));
+  } else {
+    flight->resolver->when_ready([weak = std::weak_ptr<Flight>(flight)] {
+      if (const auto ready = weak.lock()) ready->gather->start(fault_of(*ready->resolver));
+    });
+  }
+  return flight;
+}
+
+void Engine::Impl::changed(Flight& flight) {
+  if (flight.gather->settled()) land(flight);
+  if (flight.gather->finished()) retire(flight);
+}
+
+// The decision is final; once more where a fetch has ended that it did not wait for.
+void Engine::Impl::land(Flight& flight) {
+  const auto reply = std::make_shared<const Reply>(Reply{flight.gather->outcome().decision, flight.gather->evidence()});
+  if (flight.listed) {
+    flights.erase({flight.key, flight.fresh});
+    flight.listed = false;
+  }
+  if (flight.epoch == epoch && reply->decision.complete) {
+    const Seconds life = reply->decision.expires - reply->decision.decided;
+    cache.put(flight.key, reply, flight.started + life, clock->mono());
+  }
+  for (Waiter& waiter : std::exchange(flight.waiters, {})) waiter.done(reply);
+}
+
+void Engine::Impl::at_deadline(Flight& flight, std::list<Waiter>::iterator waiter) {
+  const Waiter late = std::move(*waiter);
+  flight.waiters.erase(waiter);
+  const Evidence& evidence = flight.gather->evidence();
+  late.done(std::make_shared<const Reply>(Reply{decide(evidence).decision, evidence}));
+}
+
+void Engine::Impl::retire(Flight& flight) {
+  const auto& view = flight.gather->outcome().decision.sts;
+  const auto& stored = flight.gather->evidence().stored.policy;
+  if (view && view->state == StsState::valid && stored && fetching.count(flight.key.domain) == 0 &&
+      flight.gather->evidence().now - stored->txt_seen >= txt_seen_interval) {
+    policies.saw_txt(flight.key.domain);
+  }
+  // Not now: we are inside the flight's own callback, and perhaps inside its resolver's.
+  soon([this, held = flight.shared_from_this()] { aloft.erase(held); });
+}
+
+// One fetch at a time for a policy domain, whatever the questions are (ports, with and without MX): its result goes to
+// all flights of that domain.
+void Engine::Impl::fetch(const Flight& flight, FetchRequest request) {
+  const Domain& domain = flight.key.domain;
+  if (!fetching.insert(domain).second) return;
+  const auto ended = [this, domain](const sts::FetchResult& result) { fetch_ended(domain, result); };
+  if (request.addresses.empty()) {
+    ended({clock->wall(), std::move(request.id), {}, std::move(request.error)});
+  } else {  // there is a fetcher: without one nothing is decided
+    fetcher->fetch(domain, request.addresses, std::move(request.id), ended);
+  }
+}
+
+// RFC 8461 §3.3: what was learned must hold from now on, so it is durable before anyone is answered by it. Failures are
+// kept too: the five minutes until the next attempt hold across restarts.
+void Engine::Impl::fetch_ended(const Domain& domain, const sts::FetchResult& result) {
+  // As it is now, not as a question saw it when it began: another fetch may have ended since.
+  const PolicyKeeper::Known before = policies.load(domain);
+  note_fetch(domain, before.state, result);
+  const auto tell = [this, domain, before, result] {
+    fetching.erase(domain);
+    for (const auto& flight : aloft) {
+      if (flight->key.domain != domain) continue;
+      Gather& gather = *flight->gather;
+      gather.fetched(before.fault ? gather.evidence().stored : before.state, result);
+    }
+  };
+  if (before.fault) return tell();  // what cannot be read now must not be overwritten, and what was read stays
+  policies.save(domain, sts::after_fetch(before.state, result, clock->wall()), tell);
+}
+
+// Once per change. Nobody misses the policy of a domain that has withdrawn it (mode `none`).
+void Engine::Impl::note_fetch(const Domain& domain, const sts::PolicyState& before, const sts::FetchResult& result) {
+  if (result.error == before.error) return;
+  if (result.error.empty()) {
+    log(Level::notice, domain.text() + ": its MTA-STS policy can be fetched again");
+    return;
+  }
+  const auto policy = before.policy ? sts::parse_policy(before.policy->body) : sts::parse_policy("");
+  const bool withdrawn = policy && policy->mode == sts::Mode::none;
+  log(withdrawn ? Level::debug : Level::warning,
+      domain.text() + ": its MTA-STS policy cannot be fetched: " + printable(result.error));
+}
+
+Engine::Engine(Loop& loop, Config config, Adapters adapters, LogSink log)
+    : impl_(std::make_unique<Impl>(loop, std::move(config), std::move(adapters), std::move(log))) {}
+
+Engine::~Engine() = default;
+
+void Engine::ask(const Question& question, Millis timeout, Done done) {
+  impl_->ask(question, timeout, std::move(done));
+}
+
+void Engine::forget() {
+  ++impl_->epoch;
+  impl_->cache.clear();
+  for (auto& [key, flight] : impl_->flights) flight->listed = false;
+  impl_->flights.clear();  // who waits for them is still answered by them
+  impl_->resolver = impl_->make_resolver();
+}
+
+std::optional<Fault> Engine::fault() const {
+  if (auto fault = impl_->local_fault()) return fault;
+  if (impl_->resolver->health() != Health::unknown) {
+    if (auto fault = fault_of(*impl_->resolver)) return fault;
+  }
+  return impl_->policies.fault();
+}
+
+std::string Engine::resolver_text() const { return impl_->resolver->health_text(); }
+
+}  // namespace sealane

@@ -1,0 +1,30 @@
+// Decisions and evidence as JSON and as text. The one user of nlohmann-json is json.cc.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/base/result.h"
+#include "core/decide/decision.h"
+#include "core/decide/evidence.h"
+
+namespace sealane {
+
+// The object of `sealane query --json` (schema 1), one line, no line end. Valid UTF-8 always.
+[[nodiscard]] std::string decision_json(const Decision& decision);
+
+// `sealane explain --json`: {"schema":1,"decision":{…},"evidence":{…}}, one line.
+[[nodiscard]] std::string explain_json(const Decision& decision, const Evidence& evidence);
+// Reads the "evidence" of such an object, or the evidence object alone. Unknown fields are ignored; bounded (1 MiB).
+[[nodiscard]] Result<Evidence> evidence_from_json(std::string_view text);
+
+// `sealane query`: short and readable; several lines, each with its line end.
+[[nodiscard]] std::string decision_text(const Decision& decision);
+// `sealane explain`: the same with every lookup, its DNSSEC status and cause, TTL, and the rule behind each outcome.
+[[nodiscard]] std::string explain_text(const Decision& decision, const Evidence& evidence);
+
+// One line for a log, made to be grepped by domain, ending in the rule:
+// "example.org deferred: sts-mismatch: mx.evil.test matches no mx of policy id 20260101 [RFC 8461 4.1]".
+[[nodiscard]] std::string log_line(const Decision& decision);
+
+}  // namespace sealane

@@ -1,0 +1,34 @@
+# bash completion for sealane(1)
+_sealane() {
+  local cur prev words cword
+  _init_completion || return
+  case $prev in
+    --config | --evidence) _filedir; return ;;
+    --port | --wait) return ;;
+  esac
+  local i verb=
+  for ((i = 1; i < cword; i++)); do
+    case ${words[i]} in
+      --config) ((i++)) ;;
+      -*) ;;
+      *) verb=${words[i]}; break ;;
+    esac
+  done
+  local options='--config --help'
+  case $verb in
+    '') COMPREPLY=($(compgen -W "query explain decide lint agent doctor --version $options" -- "$cur")); return ;;
+    query) options+=' --json --fresh --port --no-mx --wait --local' ;;
+    explain) options+=' --json --fresh --port --no-mx --wait' ;;
+    decide) options+=' --json --evidence' ;;
+    agent) options+=' --check' ;;
+    lint)
+      options+=' --json'
+      if [[ $cur != -* && $prev == lint ]]; then
+        COMPREPLY=($(compgen -W 'policy txt tlsa' -- "$cur"))
+        return
+      fi
+      [[ $cur == -* ]] || { _filedir; return; }
+      ;;
+  esac
+  [[ $cur != -* ]] || COMPREPLY=($(compgen -W "$options" -- "$cur"))
+} && complete -F _sealane sealane

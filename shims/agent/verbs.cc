@@ -1,0 +1,149 @@
+#include "shims/agent/verbs.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "core/base/bytes.h"
+#include "core/render/render.h"
+
+namespace sealane::agent {
+namespace {
+
+constexpr std::size_t most_open_questions = 2000;
+constexpr std::size_t most_suspects = 1000;
+
+std::string with_id(std::string line, const std::string& id) {
+  return id.empty() ? line : std::move(line) + " id=" + printable(id, 64);
+}
+
+Level level_of(Action action) {
+  switch (action) {
+    case Action::deliver:
+      return Level::info;
+    case Action::reject:
+      return Level::notice;
+    case Action::defer:
+      break;
+  }
+  return Level::warning;
+}
+
+wire::Reply ok(std::string text) { return {wire::Status::ok, "", std::move(text)}; }
+
+wire::RouteAnswer route_answer(const Decision& decision) {
+  wire::RouteAnswer answer;
+  answer.domain = decision.domain;
+  answer.action = to_text(decision.action);
+  answer.others = to_text(decision.others);
+  for (const HostDecision& host : decision.hosts) answer.hosts.push_back({host.host, std::string(to_text(host.tls))});
+  answer.demand = write_token(demands_of(decision));
+  answer.text = log_line(decision);
+  return answer;
+}
+
+std::string reply_text(const wire::Request& request, const Decision& decision) {
+  if (request.verb == wire::Verb::route) return wire::write_route(route_answer(decision));
+  if (!request.as_text) return decision_json(decision);
+  return wire::write_text_answer(
+      {std::string(to_text(decision.action)), std::string(to_text(decision.reason)), decision_text(decision)});
+}
+
+Verdict refusal(Reason reason, std::string text) { return {false, reason, std::move(text)}; }
+
+}  // namespace
+
+std::optional<Verdict> judge_tls(const wire::TlsWords& tls, std::span<const Demand> demands) {
+  if (!tls.tls) return std::nullopt;  // the verifier's to say: it is shown no chain
+  for (const Demand& demand : demands) {
+    const bool authenticated = demand.tls == Tls::dane || demand.tls == Tls::pkix;
+    if (authenticated && !tls.recent) return refusal(Reason::tls_version, "the connection has no TLS 1.2 or later");
+    if ((authenticated || demand.tls == Tls::encrypt) && !tls.encrypted) {
+      return refusal(Reason::tls_failed, "the cipher suite does not encrypt");
+    }
+    if (authenticated && !tls.authenticated) {
+      return refusal(Reason::tls_failed, "the cipher suite does not authenticate");
+    }
+  }
+  return std::nullopt;
+}
+
+Verbs::Verbs(LogSink log) : log_(log ? std::move(log) : [](Level, const std::string&) {}) {}
+
+void Verbs::handle(const wire::Request& request, Listener::Answer answer) {
+  switch (request.verb) {
+    case wire::Verb::query:
+    case wire::Verb::route:
+      return ask(request, std::move(answer));
+    case wire::Verb::verify:
+      return answer(verify(request));
+    case wire::Verb::report:
+      return answer(report(request));
+    case wire::Verb::none:
+      break;
+  }
+  answer({wire::Status::err, "", "unknown verb"});
+}
+
+void Verbs::ask(const wire::Request& request, Listener::Answer answer) {
+  if (open_questions_ >= most_open_questions) {
+    return answer({wire::Status::temp, "busy", "too many questions are open"});
+  }
+  Question question = Question::parse(request.domain, request.port, request.mx, request.fresh);
+  if (question.domain && suspects_.erase(question.domain->text()) != 0) question.fresh = true;
+  const Millis wait = request.wait_ms == 0 ? backend_->config.timeout : Millis{request.wait_ms};
+  ++open_questions_;
+  backend_->engine->ask(question, wait,
+                        [this, request, answer = std::move(answer)](const std::shared_ptr<const Reply>& reply) {
+                          --open_questions_;
+                          const Decision& decision = reply->decision;
+                          log_(level_of(decision.action), with_id(log_line(decision), request.id));
+                          answer(ok(reply_text(request, decision)));
+                        });
+}
+
+wire::Reply Verbs::verify(const wire::Request& request) {
+  const auto demands = read_token(request.demand);
+  if (!demands) return {wire::Status::perm, "demand", wire::safe_text(demands.error().text())};
+  const wire::TlsWords tls = wire::read_tls_words(request.tls);
+  std::vector<Bytes> chain;
+  if (tls.tls) {
+    for (const std::string& cert : request.certs) {
+      auto der = from_base64(cert);
+      if (!der) return {wire::Status::perm, "cert", "a certificate is not base64"};
+      chain.push_back(std::move(*der));
+    }
+  }
+  const std::vector<Demand> asked = demands_for(*demands, request.host);
+  const auto fault = judge_tls(tls, asked);
+  const Verdict verdict =
+      fault ? *fault : verify_all(*backend_->verifier, *demands, request.host, chain, backend_->clock->wall());
+  const ReasonText& reason = describe(verdict.reason);
+  // `tls=none` may be asked ahead of a connection, to learn whether clear text would do: nothing was refused yet.
+  if (!verdict.ok && tls.tls) {
+    suspect(demands->domain);
+    std::string line = printable(demands->domain) + " refused: " + printable(request.host) + ": " +
+                       std::string(reason.token) + ": " + printable(verdict.text, 400);
+    if (!reason.rule.empty()) line += " [" + std::string(reason.rule) + "]";
+    log_(Level::warning, with_id(std::move(line), request.id));
+  }
+  return ok(wire::write_verdict({verdict.ok, std::string(reason.token), verdict.text}));
+}
+
+wire::Reply Verbs::report(const wire::Request& request) {
+  const auto domain = Domain::parse(request.domain);
+  if (!domain) return {wire::Status::perm, "domain", "not a domain"};
+  if (request.outcome == "refused") suspect(domain->text());
+  std::string line = domain->text() + " " + request.outcome + " by " + printable(request.host);
+  if (!request.reason.empty()) line += ": " + printable(request.reason, 64);
+  log_(Level::info, with_id(std::move(line), request.id));
+  return ok("");
+}
+
+// Bounded: the place of an older one is taken, which costs that one its freshness and nothing else.
+void Verbs::suspect(const std::string& domain) {
+  if (suspects_.size() >= most_suspects) suspects_.erase(suspects_.begin());
+  suspects_.insert(domain);
+}
+
+}  // namespace sealane::agent

@@ -1,0 +1,135 @@
+// The command line. The one user of CLI11.
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <string>
+
+#include "shims/agent/agent.h"
+#include "shims/cli/cli.h"
+
+namespace sealane::cli {
+namespace {
+
+// "1500ms", "20s", "2m"; a bare number is seconds. Nothing: anything else, nought, or more than ten minutes.
+std::optional<Millis> parse_wait(const std::string& text) {
+  std::size_t digits = 0;
+  while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
+  if (digits == 0 || digits > 6) return std::nullopt;
+  const long number = std::stol(text.substr(0, digits));
+  const std::string unit = text.substr(digits);
+  long factor = 0;
+  if (unit == "ms") factor = 1;
+  if (unit == "s" || unit.empty()) factor = 1000;
+  if (unit == "m") factor = 60000;
+  const Millis wait{number * factor};
+  if (wait <= Millis{0} || wait > Millis{600000}) return std::nullopt;
+  return wait;
+}
+
+std::string check_wait(const std::string& text) {
+  return parse_wait(text) ? std::string() : "not a time such as 20s, 1500ms or 2m, ten minutes at most: " + text;
+}
+
+struct Words {
+  std::string config;
+  std::string wait;
+  QueryOptions query;
+  DecideOptions decide;
+  LintOptions lint;
+  bool no_mx = false;
+  bool check_agent = false;
+};
+
+void add_question(CLI::App& command, Words& words) {
+  command.add_flag("--json", words.query.json, "one JSON object a line");
+  command.add_flag("--fresh", words.query.fresh, "past all caches");
+  command.add_option("--port", words.query.port, "the port that will be connected to")->check(CLI::Range(1, 65535));
+  command.add_flag("--no-mx", words.no_mx, "DOMAIN is a next hop: no MX lookup");
+  command.add_option("--wait", words.wait, "deadline, such as 20s or 1500ms")->check(check_wait);
+}
+
+int check_agent(const std::string& config) {
+  const auto checked = agent::check(config);
+  if (!checked) complain(checked.error());
+  return checked ? ok : bad_config;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"DANE and MTA-STS for mail that leaves this machine", "sealane"};
+  Words words;
+  // Not for programs that run with other rights than their caller's.
+  if (const char* named = ::secure_getenv("SEALANE_CONFIG"); named != nullptr) words.config = named;
+  app.add_option("--config", words.config, "configuration file (/etc/sealane/sealane.conf)");
+  app.set_version_flag("--version", std::string("sealane " SEALANE_VERSION));
+  app.require_subcommand(1);
+  app.fallthrough();
+
+  CLI::App* const query = app.add_subcommand("query", "what is demanded of connections for a domain");
+  add_question(*query, words);
+  query->add_flag("--local", words.query.local, "decide in this process, without the agent");
+  query->add_option("DOMAIN", words.query.domains)->required();
+
+  CLI::App* const explain =
+      app.add_subcommand("explain", "the same, with every lookup and the rule behind each outcome");
+  add_question(*explain, words);
+  explain->add_option("DOMAIN", words.query.domains)->required();
+
+  CLI::App* const decide = app.add_subcommand("decide", "the decision from evidence alone");
+  decide->add_option("--evidence", words.decide.evidence, "what `explain --json` wrote; - for standard input")
+      ->required();
+  decide->add_flag("--json", words.decide.json, "as JSON");
+
+  CLI::App* const lint = app.add_subcommand("lint", "reads published records and policies as a sender does");
+  const std::map<std::string, LintKind> kinds{
+      {"policy", LintKind::policy}, {"txt", LintKind::txt}, {"tlsa", LintKind::tlsa}};
+  lint->add_option("KIND", words.lint.kind, "policy, txt or tlsa")->required()->transform(CLI::Transformer(kinds));
+  lint->add_option("FILE", words.lint.files, "none: standard input");
+  lint->add_flag("--json", words.lint.json, "one JSON object a file");
+
+  CLI::App* const agent = app.add_subcommand("agent", "answers mail software over a socket, until it is stopped");
+  agent->add_flag("--check", words.check_agent, "say whether it would start with this configuration, and end");
+  app.add_subcommand("doctor", "checks this installation");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {  // --help, --version
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    complain({error.what(), "", "see sealane --help"});
+    return usage;
+  }
+  words.query.config = words.config;
+  words.query.mx = !words.no_mx;
+  if (!words.wait.empty()) words.query.wait = parse_wait(words.wait);
+
+  if (app.got_subcommand(query)) return sealane::cli::query(words.query);
+  if (app.got_subcommand(explain)) return sealane::cli::explain(words.query);
+  if (app.got_subcommand(decide)) return sealane::cli::decide(words.decide);
+  if (app.got_subcommand(lint)) return sealane::cli::lint(words.lint);
+  if (app.got_subcommand(agent)) {
+    return words.check_agent ? check_agent(words.config) : sealane::agent::run(words.config);
+  }
+  return doctor(words.config);
+}
+
+}  // namespace
+}  // namespace sealane::cli
+
+int main(int argc, char** argv) {
+  using namespace sealane::cli;
+  try {
+    const int status = run(argc, argv);
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+    complain({std::string("cannot write: ") + std::strerror(errno), "standard output", ""});
+    return status == bad_config || status == no_permission ? status : io_error;
+  } catch (const std::exception& error) {
+    complain({std::string("a bug, or no memory: ") + error.what(), "", "please report it"});
+    return bug;
+  }
+}

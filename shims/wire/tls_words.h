@@ -1,0 +1,21 @@
+// What an MTA says of a connection's TLS, in its own words, to what the rules ask of it.
+#pragma once
+
+#include <string_view>
+
+namespace sealane::wire {
+
+// The zero value is the safe one: no TLS.
+struct TlsWords {
+  bool tls = false;            // the connection has TLS at all
+  bool recent = false;         // TLS 1.2 or later
+  bool encrypted = false;      // not a NULL or integrity-only suite
+  bool authenticated = false;  // not an anonymous suite
+};
+
+// "TLS1.3:ECDHE_X25519__RSA_PSS_RSAE_SHA256__AES_256_GCM:256" (Exim with GnuTLS),
+// "TLS1.2:ECDHE-RSA-AES256-GCM-SHA384:256" or "TLSv1.2:…" (Exim with OpenSSL); "none" or nothing: no TLS. A version or
+// suite that cannot be told counts as bad.
+[[nodiscard]] TlsWords read_tls_words(std::string_view text);
+
+}  // namespace sealane::wire

@@ -1,0 +1,505 @@
+"""What breaks on a mail machine, and what must hold all the same: no message of a domain that demands TLS or
+authentication leaves without it, and Exim's log says why it waits. Each scenario has a machine of its own.
+
+A scenario is a function (lab, machine) that returns what is wrong, as a list of sentences; its decorator says which
+back ends it concerns and how the machine differs from a sound one. The first line of its docstring is its title."""
+
+import concurrent.futures
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import socketserver
+import threading
+
+import machine as machines
+import resolvers
+from cases import Case
+from report import Check
+
+SCENARIOS = []
+# A domain of each kind that has something to lose. All are deliverable on a sound machine but the second and the last.
+PROTECTED = ['dane-ee', 'dane-ee-wrong', 'sts', 'sts-other-name']
+
+
+def scenario(backends=('agent', 'fork'), **options):
+    def register(function):
+        function.backends, function.options = backends, options
+        SCENARIOS.append(function)
+        return function
+    return register
+
+
+def world():
+    """Domains that one scenario has for itself, because it changes them or counts what is asked about them."""
+    for name in ('durable-agent', 'durable-fork', 'counted', 'moved'):
+        yield Case(name, {
+            'rule': 'used by one scenario', 'zone': 'insecure', 'host': {'mx1': {}, 'evil': {}}, 'mx': ['10 mx1'],
+            'policy': {'mode': 'enforce', 'mx': ['mx1']}}, f'{name}.test')
+    yield Case('encrypt-shared', {
+        'rule': 'a weaker demand than sts-other-name has, on the same host', 'zone': 'insecure',
+        'mx': ['10 mx1.sts-other-name.test.']}, 'encrypt-shared.test')
+    yield Case('own-mx', {
+        'rule': 'used by one scenario', 'zone': 'insecure', 'host': {'mx1': {}, 'mx2': {}}, 'records': ['own A 192.0.2.53'],
+        'mx': ['10 own', '20 mx2'], 'policy': {'mode': 'enforce', 'mx': ['mx1', 'mx2']}}, 'own-mx.test')
+
+
+def checks(lab, backend):
+    for function in SCENARIOS:
+        if backend in function.backends:
+            yield _check(lab, backend, function)
+
+
+def _check(lab, backend, function):
+    name = function.__name__.replace('_', '-')
+    kept = {}
+
+    def run():
+        place = contextlib.ExitStack()
+        made = kept['machine'] = place.enter_context(lab.machine(backend, **function.options))
+        with place:
+            return function(lab, made)
+
+    def evidence(folder):
+        involved = [*PROTECTED, 'plain', 'plain-shared', f'durable-{backend}']
+        lab.evidence(folder, kept['machine'], [lab.by_name[one] for one in involved], explain=False)
+
+    return Check(f'faults/{backend}', name, function.__doc__.splitlines()[0], run, evidence)
+
+
+# What a scenario demands
+
+def _send_all(lab, made, names, label):
+    """One message to each, at the same time: (name, outcome, what the servers took)."""
+    def send(name):
+        case, subject = lab.by_name[name], f'{made.place.name} {label} {name}'
+        outcome = made.send([case.recipient], subject)[case.recipient]
+        return name, outcome, lab.sink.deliveries(subject)
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        return list(pool.map(send, names))
+
+
+def _queued(lab, made, why, names=PROTECTED, label=''):
+    """Messages to all of them stay in the queue, the log says `why`, and nothing reached a server."""
+    faults = []
+    for name, outcome, deliveries in _send_all(lab, made, names, label):
+        if outcome.state != 'queued':
+            faults.append(f'{name} is {outcome.state}, not queued')
+        if not re.search(why, outcome.log):
+            faults.append(f'{name}: the log does not say {why}:\n{outcome.log}')
+        faults += [f'{name} reached {record["host"]} over {record["tls"] or "clear text"}' for record, _ in deliveries]
+    return faults
+
+
+def _delivered(lab, made, names, label=''):
+    return [f'{name} is {outcome.state}, {len(deliveries)} deliveries\n{outcome.log}'
+            for name, outcome, deliveries in _send_all(lab, made, names, label)
+            if outcome.state != 'delivered' or len(deliveries) != 1 or not deliveries[0][0]['tls']]
+
+
+def _reason(made, reason, status=75, domain='dane-ee.test'):
+    """The command, deciding by itself, gives the reason; where it cannot start, 78 and a line that says so."""
+    done = made.sealane('query', '--json', '--local', domain)
+    if done.returncode == 78 and reason in done.stderr + done.stdout:
+        return []
+    if f'"reason":"{reason}"' in done.stdout.replace(' ', '') and done.returncode == status:
+        return []
+    return [f'sealane query --local: exit {done.returncode}, not {reason}: {done.stdout}{done.stderr}']
+
+
+def _agent_refuses_to_start(made, why):
+    done = made.sealane('agent', '--config', '/etc/sealane/sealane.conf', timeout=20)
+    if done.returncode == 78 and re.search(why, done.stderr) and done.stderr.count('\n') == 1:
+        return []
+    return [f'sealane agent: exit {done.returncode}, not 78 with one line about {why}: {done.stderr}']
+
+
+# The agent
+
+@scenario(backends=('agent',))
+def agent_dead(lab, made):
+    """No agent: everything waits."""
+    return _queued(lab, made, 'agent', [*PROTECTED, 'plain'])
+
+
+@scenario(backends=('agent',))
+def agent_killed(lab, made):
+    """An agent killed with SIGKILL: mail waits, and goes when it is back."""
+    made.start()
+    faults = _delivered(lab, made, ['dane-ee', 'sts'], 'before')
+    made.stop_agent(signal.SIGKILL)
+    faults += _queued(lab, made, 'agent', ['dane-ee', 'dane-ee-wrong', 'sts'], 'without')
+    made.start_agent()
+    for name in ('dane-ee', 'sts'):
+        recipient, subject = lab.by_name[name].recipient, f'{made.place.name} without {name}'
+        if made.retry_queue([recipient], subject)[recipient].state != 'delivered':
+            faults.append(f'{name} is not delivered when the agent is back')
+    return faults
+
+
+@scenario(backends=('agent',))
+def agent_hung(lab, made):
+    """An agent that is stopped (SIGSTOP): mail waits, and Exim does not hang."""
+    made.start()
+    made.agent.process.send_signal(signal.SIGSTOP)
+    return _queued(lab, made, 'agent', ['dane-ee-wrong', 'sts-other-name'])
+
+
+class _Impostor(socketserver.ThreadingUnixStreamServer):
+    """Stands at the agent's place, asks the real agent, and spoils the answer."""
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request, client_address):
+        pass
+
+
+class _Spoil(socketserver.StreamRequestHandler):
+    def handle(self):
+        while request := self.rfile.readline(1 << 20):
+            with socket.socket(socket.AF_UNIX) as real:
+                real.settimeout(machines.SEND_BOUND)
+                real.connect(self.server.real)
+                real.sendall(self.server.question(request))
+                reply = real.makefile('rb').readline()
+            if self.server.spares not in request:
+                self.server.spoil(self.wfile, reply)
+                return
+            self.wfile.write(reply)
+
+
+@contextlib.contextmanager
+def _impostor(made, spoil, question, spares):
+    real = '/run/sealane/real.sock'
+    made.configure({**machines.CONFIG, 'socket': real}, {})
+    made.start_agent(real)
+    server = _Impostor(str(made.socket), _Spoil)
+    os.chmod(made.socket, 0o666)
+    server.real, server.spoil, server.question, server.spares = str(made.root / real[1:]), spoil, question, spares
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _spoiled(name, title, spoil, question=lambda request: request, spares=b'no request'):
+    """`question` may change what the real agent is asked; requests that contain `spares` are answered truly."""
+    def run(lab, made):
+        with _impostor(made, spoil, question, spares):
+            return _queued(lab, made, 'sealane')
+    run.__name__, run.__doc__ = f'agent_{name}', title
+    scenario(backends=('agent',))(run)
+
+
+def _drip(stream, reply):
+    """A byte a second: the answer would be complete long after anybody waits for it."""
+    pause = threading.Event()
+    for byte in reply:
+        stream.write(bytes([byte]))
+        pause.wait(1)
+
+
+_spoiled('closes', 'An agent that closes at once.', lambda stream, reply: None)
+_spoiled('rubbish', 'An agent that answers rubbish.',
+         lambda stream, reply: stream.write(bytes(range(256)) * 16 + b'\n'))
+_spoiled('flood', 'An agent that never ends its line.', lambda stream, reply: stream.write(b'OK ' + b'a' * (4 << 20)))
+_spoiled('half', 'An agent that sends half an answer.', lambda stream, reply: stream.write(reply[:len(reply) // 2]))
+_spoiled('unended', 'An agent whose answer lacks the line end.', lambda stream, reply: stream.write(reply[:-1]))
+_spoiled('cut', 'An agent whose answer lacks the last word.',
+         lambda stream, reply: stream.write(reply.rstrip().rpartition(b' ')[0] + b'\n'))
+_spoiled('slow', 'An agent that sends a byte a second.', _drip)
+_spoiled('confused', 'An agent that answers for another domain.', lambda stream, reply: stream.write(reply),
+         question=lambda request: re.sub(rb'(dane-ee|dane-ee-wrong|sts|sts-other-name)\.test', b'plain-clear.test',
+                                         request))
+_spoiled('lost_after_routing', 'An agent that is gone when the certificate is to be verified.',
+         lambda stream, reply: None, spares=b' ROUTE ')
+_spoiled('rubbish_after_routing', 'An agent that answers rubbish about the certificate.',
+         lambda stream, reply: stream.write(b'OK passed\n'), spares=b' ROUTE ')
+
+
+# The object and the library
+
+@scenario()
+def object_missing(lab, made):
+    """The object that Exim loads is gone: mail waits at routing."""
+    made.start()
+    made.lose_object()
+    return _queued(lab, made, 'sealane', [*PROTECTED, 'plain'])
+
+
+@scenario()
+def object_missing_at_transport(lab, made):
+    """The object is gone only when the transport asks: the gate holds the mail."""
+    made.start()
+    made.lose_object('transport')
+    return _queued(lab, made, 'sealane')
+
+
+@scenario(backends=('fork',))
+def library_missing(lab, made):
+    """Without libsealane the fork back end decides nothing."""
+    for library in made.root.glob('usr/**/libsealane.so*'):
+        library.unlink()
+    return _queued(lab, made, 'sealane')
+
+
+@scenario(backends=('fork',))
+def state_owned_by_root(lab, made):
+    """The fork back end never works as root, so a state directory of root's holds the mail."""
+    shutil.chown(made.root / 'var/lib/sealane', 0, 0)
+    return _queued(lab, made, 'sealane')
+
+
+# Store, trust, time
+
+@scenario()
+def store_unreadable(lab, made):
+    """A store that cannot be read: only DANE over a secure MX goes on."""
+    store = made.root / 'var/lib/sealane/sealane.db'
+    store.mkdir()
+    made.start()
+    return _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain']) + _delivered(lab, made, ['dane-ee'])
+
+
+@scenario()
+def store_corrupt(lab, made):
+    """A store that is no database: only DANE over a secure MX goes on."""
+    store = made.root / 'var/lib/sealane/sealane.db'
+    store.write_bytes(b'this was a database once\n' * 4096)
+    shutil.copystat(made.root / 'var/lib/sealane', store)
+    owner = (made.root / 'var/lib/sealane').stat()
+    os.chown(store, owner.st_uid, owner.st_gid)
+    made.start()
+    return _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain']) + _delivered(lab, made, ['dane-ee'])
+
+
+@scenario(config={'trust_anchor': '/lab/missing.key'})
+def trust_anchor_missing(lab, made):
+    """No trust anchor: no start, no decision, no delivery."""
+    return _cannot_start(lab, made, 'trust.anchor', 'trust-anchor')
+
+
+@scenario(config={'ca_file': '/lab/empty.pem'})
+def ca_file_empty(lab, made):
+    """A CA file without a certificate: no start, no decision, no delivery."""
+    (made.root / 'lab/empty.pem').write_text('')
+    return _cannot_start(lab, made, 'ca.file', 'ca-file')
+
+
+@scenario(config={'unheard_of': '1'})
+def configuration_broken(lab, made):
+    """An unknown key: no start, no decision, no delivery."""
+    return _cannot_start(lab, made, 'unheard_of', 'unheard_of')
+
+
+def _cannot_start(lab, made, why, reason):
+    faults = _agent_refuses_to_start(made, why) + _reason(made, reason)
+    # Exim with the agent back end sees a dead agent; the other one asks the library itself.
+    return faults + _queued(lab, made, 'agent' if made.backend == 'agent' else why)
+
+
+@scenario()
+def trust_anchor_wrong(lab, made):
+    """The trust anchor of another root: no decision."""
+    anchor = made.root / 'lab/root.key'
+    anchor.write_text(re.sub(r'(13 )(\S{8})', r'\1AAAAAAAA', anchor.read_text(), 1))
+    faults = _reason(made, 'trust-anchor')
+    if made.backend == 'fork':
+        return faults + _queued(lab, made, 'trust.anchor', [*PROTECTED, 'plain'])
+    with contextlib.suppress(RuntimeError):  # refusing to start is right too
+        made.start_agent()
+    return faults + _queued(lab, made, 'trust.anchor|agent', [*PROTECTED, 'plain'])
+
+
+@scenario(clock='1970-01-02 00:00:00')
+def clock_1970(lab, made):
+    """A clock in 1970: no decision."""
+    made.start()
+    return _reason(made, 'clock') + _queued(lab, made, 'clock')
+
+
+# Resolvers
+
+@scenario(config={'resolver': 'auto'}, resolver=resolvers.STRIPS)
+def resolver_strips(lab, made):
+    """A resolver that strips DNSSEC is overcome by recursion."""
+    made.start()
+    return _delivered(lab, made, ['dane-ee', 'sts']) + _queued(lab, made, 'tlsa-mismatch', ['dane-ee-wrong'])
+
+
+@scenario(config={'resolver': resolvers.STRIPS})
+def resolver_strips_by_configuration(lab, made):
+    """A resolver that strips DNSSEC, set by the administrator: no decision, and the reason."""
+    made.start()
+    return _reason(made, 'resolver-no-dnssec') + _queued(lab, made, 'resolver-no-dnssec')
+
+
+@scenario(config={'resolver': resolvers.SILENT})
+def resolver_silent(lab, made):
+    """A resolver that never answers: mail waits."""
+    made.start()
+    return _queued(lab, made, 'sealane', ['dane-ee', 'sts-other-name'])
+
+
+@scenario(config={'resolver': resolvers.SERVFAIL})
+def resolver_fails(lab, made):
+    """A resolver that only fails: mail waits."""
+    made.start()
+    return _queued(lab, made, 'sealane', ['dane-ee', 'sts-other-name'])
+
+
+# Memory
+
+@scenario()
+def policy_survives(lab, made):
+    """A policy outlives a restart, its TXT record and its web server; a redirected MX is still refused."""
+    made.start()
+    name = f'durable-{made.backend}'
+    case = lab.by_name[name]
+    faults = _delivered(lab, made, [name], 'before')
+    zone = lab.tree.zones[f'{name}.test.']
+    zone.records = [record for record in zone.records if ' TXT ' not in record and ' MX ' not in record]
+    zone.add(zone.name, f'MX 10 {case.names["evil"]}.')
+    lab.servers.replace(zone)
+    del lab.policies.policies[f'mta-sts.{name}.test']
+    made.stop()
+    made.start()
+    decision = made.decide(case.domain)[case.domain]
+    if (decision['action'], (decision['sts'] or {}).get('state')) != ('defer', 'cached'):
+        faults.append(f'not deferred by the cached policy: {decision}')
+    return faults + _queued(lab, made, 'sts-mismatch', [name], 'after')
+
+
+@scenario(backends=('agent',))
+def second_question(lab, made):
+    """A second question within the TTL asks neither DNS nor HTTPS."""
+    counter = lab.resolvers.counting()
+    made.configure({**machines.CONFIG, 'resolver': counter}, {})
+    made.start()
+    faults = []
+    for name in ('dane-ee', 'counted'):
+        domain = lab.by_name[name].domain
+        first = made.decide(domain)[domain]
+        asked = len(lab.resolvers.questions[counter])
+        second = made.decide(domain)[domain]
+        if second['hosts'] != first['hosts'] or not asked:
+            faults.append(f'{domain}: {asked} questions, then {second["hosts"]} instead of {first["hosts"]}')
+        if more := lab.resolvers.questions[counter][asked:]:
+            faults.append(f'{domain}: asked again: {more}')
+    if (fetched := lab.policies.count('mta-sts.counted.test')) != 1:
+        faults.append(f'the policy was fetched {fetched} times')
+    return faults
+
+
+# Attacks on a connection
+
+@scenario()
+def shared_host(lab, made):
+    """One message to an enforced and a plain domain on one host: only the plain one is delivered."""
+    made.start()
+    enforced, plain = lab.by_name['sts-other-name'], lab.by_name['plain-shared']
+    subject = f'{made.place.name} shared'
+    outcomes = made.send([enforced.recipient, plain.recipient], subject)
+    got = {recipient: outcome.state for recipient, outcome in outcomes.items()}
+    faults = [] if got == {enforced.recipient: 'queued', plain.recipient: 'delivered'} else [f'{got}']
+    taken = [recipient for _, message in lab.sink.deliveries(subject) for recipient in message['to']]
+    return faults + ([] if taken == [plain.recipient] else [f'reached the server: {taken}'])
+
+
+# The host of sts-other-name is good enough for this domain, so that what was let through for it can be abused.
+_ENCRYPT_SHARED = {'encrypt-shared.test': 'encrypt'}
+
+
+def _taken(lab, recipients):
+    """Who of them reached a server, and over what."""
+    return [f'{recipient} reached {record["host"]} over {record["tls"] or "clear text"}'
+            for record in lab.sink.records for message in record['messages'] for recipient in message['to']
+            if recipient in recipients]
+
+
+def _by_smtp(lab, made, condition, sender):
+    """A message handed in by SMTP, under an ACL that makes Exim connect while the sender waits."""
+    acl = made.root / 'etc/exim4/conf.d/acl/30_exim4-config_check_rcpt'
+    acl.write_text(acl.read_text().replace('acl_check_rcpt:', f'acl_check_rcpt:\n{condition}', 1))
+    made.run('update-exim4.conf', check=True)
+    made.start()
+    enforced, weaker = f'{sender}@sts-other-name.test', f'{sender}@encrypt-shared.test'
+    commands = ['EHLO client.test', f'MAIL FROM:<{machines.SENDER}>', f'RCPT TO:<{weaker}>', f'RCPT TO:<{enforced}>',
+                'DATA', f'Subject: {sender}', '', 'A message.', '.', 'QUIT', '']
+    done = made.run('exim4', '-odf', '-bs', input='\r\n'.join(commands))
+    made.run('exim4', '-q')  # a held connection that is of no use leaves the mail to the next queue run
+    faults = _taken(lab, [enforced])
+    if not _taken(lab, [weaker]):
+        faults.append(f'{weaker} is not delivered: {done.stdout}{made.mainlog()}')
+    return faults
+
+
+@scenario(backends=('agent',), override=_ENCRYPT_SHARED)
+def cutthrough(lab, made):
+    """cutthrough_delivery does not add an enforced domain's recipient to another domain's connection."""
+    return _by_smtp(lab, made, '  warn control = cutthrough_delivery\n  accept verify = recipient\n', 'cutthrough')
+
+
+@scenario(backends=('agent',), override=_ENCRYPT_SHARED)
+def callout_hold(lab, made):
+    """A connection kept by callout `hold` carries no mail."""
+    return _by_smtp(lab, made, '  accept verify = recipient/callout=use_sender,hold\n', 'hold')
+
+
+@scenario(backends=('fork',))
+def fork_verify(lab, made):
+    """The fork back end verifies recipients without a decision, and connects to nobody for that."""
+    done = made.run('exim4', '-bv', lab.by_name['dane-ee'].recipient, user='Debian-exim')
+    return [] if done.returncode == 0 else [f'exim -bv: {done.stdout}{done.stderr}']
+
+
+@scenario()
+def inherited_answer(lab, made):
+    """A router of the site that hands the answer for a plain domain on to an enforced one."""
+    # As Exim has it after `redirect_router`, which passes the routers that would ask.
+    call = next(line.partition('=')[2].strip() for line in made.run('exim4', '-bP', 'router', 'sealane_ask').stdout
+                .splitlines() if line.startswith('address_data'))
+    routers = ''
+    for place in ('refuse', 'strict', 'gated', 'open', 'stop'):
+        routers += (f'lab_{place}:\n  driver = redirect\n  local_parts = {place}\n  domains = plain-clear.test\n'
+                    f'  address_data = {call}\n  data = {place}@sts-not-listed.test\n'
+                    f'  redirect_router = sealane_{place}\n')
+    (made.root / 'etc/exim4/conf.d/router/189_lab').write_text(routers)
+    made.run('update-exim4.conf', check=True)
+    made.start()
+    faults = []
+    for place in ('refuse', 'strict', 'gated', 'open', 'stop'):
+        outcome = made.send([f'{place}@plain-clear.test'], f'{made.place.name} {place}')[f'{place}@plain-clear.test']
+        if outcome.state != 'queued' or 'another domain' not in outcome.log:
+            faults.append(f'{place} is {outcome.state}: {outcome.log}')
+        faults += _taken(lab, [f'{place}@sts-not-listed.test'])
+    return faults
+
+
+@scenario(backends=('agent',))
+def all_filtered(lab, made):
+    """Exim finds another host than the decision names: mail waits, and the site's routers do not get it."""
+    made.start()
+    case = lab.by_name['moved']
+    made.decide(case.domain)
+    zone = lab.tree.zones['moved.test.']
+    zone.records = [record for record in zone.records if ' MX ' not in record]
+    zone.add(zone.name, f'MX 10 {case.names["evil"]}.')
+    lab.servers.replace(zone)
+    return _queued(lab, made, 'none of the hosts that may be used', ['moved'])
+
+
+@scenario()
+def own_mx(lab, made):
+    """Mail does not pass this machine's own MX record on to a worse one, though the policy does not list it."""
+    config = made.root / 'etc/exim4/update-exim4.conf.conf'
+    config.write_text(config.read_text().replace("dc_local_interfaces='127.0.0.1'", "dc_local_interfaces=''"))
+    made.run('update-exim4.conf', check=True)
+    made.start()
+    recipient = lab.by_name['own-mx'].recipient
+    log = made.send([recipient], f'{made.place.name} own')[recipient].log
+    return _taken(lab, [recipient]) + ([] if 'points to local host' in log else [f'the log does not say why: {log}'])

@@ -1,0 +1,100 @@
+"""The laboratory as a whole: everything that the tests of one run share."""
+
+import concurrent.futures
+import contextlib
+import itertools
+import json
+import shutil
+import time
+from pathlib import Path
+
+import cases
+import faults
+import machine
+import namespaces
+from https import PolicyServer
+from pki import Presented
+from resolvers import Resolvers
+from servers import NameServers
+from sink import Host, Sink
+from zones import Tree
+
+
+class Laboratory:
+    """Made inside the private namespaces (`namespaces.enter`). `build` is None for a laboratory without the product."""
+
+    def __init__(self, base, state, build):
+        self.failures = Path(build or namespaces.SOURCE / 'build') / 'lab-failures'
+        self._state, self._base, self._number = state, base, itertools.count(1)
+        started = time.monotonic()
+        pki_folder = state / 'pki'
+        pki_folder.mkdir()
+        self.servers = NameServers(state / 'servers', base)
+        self.tree = Tree(self.servers.lab / 'zones')
+        self.tree.use_root(self.servers.root)
+        self.policies = PolicyServer(pki_folder)
+        self.sink = Sink(pki_folder)
+        self.world = cases.World(self.tree, self.policies, self.sink)
+        self.cases = cases.read()
+        self.by_name = {case.name: case for case in [*self.cases, *faults.world()]}
+        for case in self.by_name.values():
+            self.world.add(case)
+        self._sender()
+        self.tree.write_anchor()
+        # Half the starting time is signing; it goes on while the mail machine's layer is installed.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            installing = pool.submit(machine.prepare, state / 'product', base, build, self.tree.folder)
+            self.tree.write()
+            self.servers.start(self.tree)
+            self.resolvers = Resolvers()
+            self._layer = installing.result()
+        self.started_in = time.monotonic() - started
+
+    def _sender(self):
+        """Where bounces go."""
+        zone = self.tree.zone('sender.test.')
+        zone.add(zone.name, f'MX 10 mx.{zone.name}')
+        zone.add(f'mx.{zone.name}', 'A 203.0.113.1')
+        self.sink.add(Host('mx.sender.test', Presented('right', 'mx.sender.test', 'sender.test')), ['203.0.113.1'])
+
+    @contextlib.contextmanager
+    def machine(self, backend='agent', **options):
+        """A new mail machine, not started."""
+        place = self._state / f'machine-{next(self._number)}'
+        made = machine.Machine(place, self._layer, backend, **options)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+    @contextlib.contextmanager
+    def plain_machine(self):
+        """A machine whose Exim does not know the product."""
+        layer = machine.prepare(self._state / 'plain', self._base, None, self.tree.folder)
+        place = self._state / f'machine-{next(self._number)}'
+        yield machine.Machine(place, layer, 'none')
+
+    def overrides(self):
+        return {case.domain: case.data['override'] for case in self.cases if 'override' in case.data}
+
+    def evidence(self, folder, made, involved, explain=True):
+        """One folder with everything that explains a failure."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for case in involved:
+            (folder / f'case-{case.name}.json').write_text(json.dumps(case.data, indent=1))
+            for suffix in ('.plain', '.zone'):
+                with contextlib.suppress(OSError):
+                    shutil.copy(self.tree.folder / f'{case.domain}{suffix}', folder)
+            policy_host = f'mta-sts.{case.domain}'
+            if policy := self.policies.policies.get(policy_host):
+                (folder / f'policy-{case.domain}.txt').write_text(policy.text)
+                _lines(folder / f'https-{case.domain}.jsonl', self.policies.of(policy_host))
+            _lines(folder / f'smtp-{case.domain}.jsonl', self.sink.of(set(case.names.values())))
+        for log in ('named.log', 'unbound.log'):
+            shutil.copy(self.servers.lab / log, folder)
+        made.evidence(folder, [case.domain for case in involved] if explain else [])
+
+
+def _lines(path, records):
+    path.write_text(''.join(json.dumps(record) + '\n' for record in records))

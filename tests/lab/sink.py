@@ -1,0 +1,163 @@
+"""Receiving mail servers: one listener for every address, which plays the host that the address belongs to and keeps
+a record of each connection: how it was secured and what it handed over."""
+
+import email
+import re
+import socket
+import socketserver
+import ssl
+import threading
+import time
+
+_PATH = re.compile(r'(?:FROM|TO):\s*<([^>]*)>(.*)', re.I)
+
+
+class Host:
+    """`starttls`: offered, absent, refused (454 to the command) or broken (rubbish for a handshake).
+    `refuse`: a verb and the reply it gets, such as {'RCPT': '550 5.1.1 no such user'}."""
+
+    def __init__(self, name, presented, starttls='offered', max_tls=None, refuse=None):
+        self.name, self.starttls, self.refuse = name, starttls, refuse or {}
+        self.presented = presented
+        self.max_tls = max_tls
+        self._chain = None
+
+    def load(self, folder):
+        self._chain = self.presented.write(folder, self.name)
+
+    def secure(self, connection, record):
+        """A context for each connection: its SNI callback then knows whose record it fills."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if self.max_tls:
+            context.set_ciphers('ALL:@SECLEVEL=0')
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = getattr(ssl.TLSVersion, 'TLSv' + self.max_tls.replace('.', '_'))
+        context.load_cert_chain(self._chain)
+        context.sni_callback = lambda _connection, name, _context: record.update(sni=name)
+        return context.wrap_socket(connection, server_side=True)
+
+
+class _Session(socketserver.BaseRequestHandler):
+    def handle(self):
+        address = self.request.getsockname()[0].removeprefix('::ffff:')
+        host = self.server.hosts.get(address)
+        self.record = {'time': time.time(), 'address': address, 'host': host and host.name, 'helo': None, 'tls': None,
+                       'cipher': None, 'sni': None, 'messages': [], 'error': None}
+        self.server.records.append(self.record)
+        if host is None:
+            return
+        self.request.settimeout(30)
+        try:
+            self._converse(host)
+        except (OSError, ValueError) as error:
+            self.record['error'] = f'{type(error).__name__}: {error}'
+        finally:
+            self.record['closed'] = True
+
+    def _say(self, text):
+        self._connection.sendall(text.encode() + b'\r\n')
+
+    def _converse(self, host):
+        self._connection = self.request
+        self._lines = self._connection.makefile('rb')
+        self._say(f'220 {host.name} ESMTP')
+        sender, recipients = None, []
+        while line := self._lines.readline(4096):
+            line = line.decode('latin-1').strip()
+            verb = line.split(' ')[0].upper()
+            if verb in host.refuse:
+                self._say(host.refuse[verb])
+            elif verb in ('EHLO', 'HELO'):
+                self.record['helo'] = line[5:]
+                offers = ['8BITMIME', 'PIPELINING', 'SIZE 10000000', 'AUTH PLAIN']
+                if host.starttls != 'absent' and not self.record['tls']:
+                    offers.append('STARTTLS')
+                for offer in [host.name, *offers[:-1]]:
+                    self._say(f'250-{offer}')
+                self._say(f'250 {offers[-1]}')
+            elif verb == 'STARTTLS' and host.starttls != 'absent' and not self.record['tls']:
+                if not self._start_tls(host):
+                    return
+            elif verb == 'MAIL':
+                sender, recipients = line, []
+                self._say('250 OK')
+            elif verb == 'RCPT':
+                recipients.append(_path(line))
+                self._say('250 OK')
+            elif verb == 'DATA':
+                self._say('354 go ahead')
+                message = self._message(sender, recipients)
+                if message is None:
+                    return
+                self.record['messages'].append(message)
+                self._say('250 OK taken')
+            elif verb == 'QUIT':
+                self._say('221 bye')
+                if self.record['tls']:
+                    self._connection.unwrap()
+                return
+            elif verb in ('RSET', 'NOOP'):
+                self._say('250 OK')
+            else:
+                self._say('502 what?')
+
+    def _start_tls(self, host):
+        if host.starttls == 'refused':
+            self._say('454 4.7.0 TLS not available')
+            return True
+        self._say('220 go ahead')
+        if host.starttls == 'broken':
+            self._connection.sendall(b'this is no handshake\r\n' * 4)
+            return False
+        self._connection = host.secure(self.request, self.record)
+        self.record['tls'] = self._connection.version()
+        self.record['cipher'] = self._connection.cipher()[0]
+        self._lines = self._connection.makefile('rb')
+        return True
+
+    def _message(self, sender, recipients):
+        text = b''
+        while (line := self._lines.readline()) != b'.\r\n':
+            if not line:
+                return None
+            text += line[1:] if line.startswith(b'..') else line
+        headers = email.message_from_bytes(text)
+        return {'from': _path(sender or ''), 'auth': 'AUTH=' in (sender or '').upper(), 'to': recipients,
+                'subject': headers['Subject'], 'id': headers['Message-Id']}
+
+
+def _path(line):
+    match = _PATH.search(line)
+    return match[1] if match else line
+
+
+class _Listener(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    address_family = socket.AF_INET6  # with IPv4 in its mapped form
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        pass  # the record holds it
+
+
+class Sink:
+    def __init__(self, folder):
+        self._folder = folder
+        self._listener = _Listener(('::', 25), _Session)
+        self._listener.hosts, self._listener.records = {}, []
+        self.records = self._listener.records
+        threading.Thread(target=self._listener.serve_forever, daemon=True).start()
+
+    def add(self, host, addresses):
+        host.load(self._folder)
+        for address in addresses:
+            self._listener.hosts[address] = host
+
+    def deliveries(self, subject):
+        """(connection, message) of everything that was taken with this subject."""
+        return [(record, message) for record in self.records for message in record['messages']
+                if message['subject'] == subject]
+
+    def of(self, host_names):
+        return [record for record in self.records if record['host'] in host_names]
