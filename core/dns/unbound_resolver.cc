@@ -338,12 +338,12 @@ class UnboundResolver final : public Resolver {
         return conclude_failure(Health::no_trust_anchor, Error{list, config_.trust_anchor, anchor_remedy});
       case Verdict::strips:
         return conclude_failure(Health::no_dnssec,
-                                Error{list, "resolver",
+                                Error{list, "",
                                       "set resolver = recursive, which needs port 53 to the Internet, or to the "
                                       "address of a name server that passes DNSSEC records"});
       default:
         // An outage is no reason to call the name servers unfit, nor to give up what has shown that it validates.
-        finish(Health::ok, Error{"no name server can be reached: " + list, "resolver", "check the network"}.text(),
+        finish(Health::ok, Error{"no name server can be reached: " + list, "", "check the network"}.text(),
                Level::error, true);
     }
   }
