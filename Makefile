@@ -53,5 +53,13 @@ lint: $(PLAIN)/build.ninja  ## layout, includes, citations, format
 tidy: $(PLAIN)/build.ninja  ## clang-tidy over the shipped sources
 	run-clang-tidy-14 -quiet -p $(PLAIN) '/(core|plugin|shims)/.*\.cc$$' > $(PLAIN)/tidy.log 2>&1 || { grep -E 'warning|error' $(PLAIN)/tidy.log; exit 1; }
 
+.PHONY: deb deb-check
+SUITES = bookworm
+deb: | deps  ## Debian packages, built and examined in a root of their own (build/deb; SUITES="bookworm trixie")
+	set -e; for suite in $(SUITES); do packaging/build-deb $$suite; done
+
+deb-check: deb  ## install those packages beside Exim, look at what a user has then, and purge them
+	set -e; for suite in $(SUITES); do tests/packaging/install $$suite; done
+
 clean:  ## remove what was built, but not the roots
 	rm -rf $(PLAIN) $(ASAN) $(CLANG)
