@@ -81,7 +81,7 @@ Result<void> read_time(std::string_view value, Millis& out) {
     std::string_view name;
     std::int64_t millis;
   };
-  constexpr std::array units = {Unit{"ms", 1}, Unit{"s", 1000}, Unit{"m", 60 * 1000}};
+  constexpr std::array units = {Unit{"ms", 1}, Unit{"s", 1000}, Unit{"m", 60000}};
   const std::size_t digits = std::min(value.find_first_not_of("0123456789"), value.size());
   const auto number = number_of<std::uint32_t>(value.substr(0, digits));
   for (const Unit& unit : units) {

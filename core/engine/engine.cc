@@ -157,7 +157,7 @@ std::shared_ptr<Engine::Impl::Flight> Engine::Impl::take_off(const Question& que
   evidence.stored = std::move(known.state);
   evidence.store_fault = std::move(known.fault);
 
-  const auto flight = std::make_shared<Flight>(std::move(key), question.fresh);
+  auto flight = std::make_shared<Flight>(std::move(key), question.fresh);
   flight->epoch = epoch;
   flight->started = clock->mono();
   // RFC 8461 §5.1: past all caches, so a resolver that has none yet.

@@ -62,6 +62,6 @@ class Engine {
 };
 
 // The one place that picks adapters: libunbound, libcurl, sqlite.
-[[nodiscard]] Adapters make_adapters(Loop& loop, const Config& config, StoreMode store_mode, LogSink log);
+[[nodiscard]] Adapters make_adapters(Loop& loop, const Config& config, StoreMode store_mode, const LogSink& log);
 
 }  // namespace sealane

@@ -25,7 +25,7 @@ Result<std::unique_ptr<PolicyStore>> open_store(const Config& config, StoreMode 
 
 }  // namespace
 
-Adapters make_adapters(Loop& loop, const Config& config, StoreMode store_mode, LogSink log) {
+Adapters make_adapters(Loop& loop, const Config& config, StoreMode store_mode, const LogSink& log) {
   Adapters adapters;
   adapters.clock = std::make_shared<const SystemClock>();
   adapters.make_resolver = [&loop, config, log] { return dns::make_unbound_resolver(loop, config, log); };

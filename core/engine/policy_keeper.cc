@@ -33,7 +33,7 @@ PolicyKeeper::Known PolicyKeeper::load(const Domain& domain) {
   return {std::move(state), std::nullopt};
 }
 
-void PolicyKeeper::save(const Domain& domain, sts::PolicyState state, std::function<void()> then) {
+void PolicyKeeper::save(const Domain& domain, const sts::PolicyState& state, std::function<void()> then) {
   if (!store_) {  // without what was stored before, a state is only half known: nothing rests on it
     then();
     return;
@@ -57,7 +57,7 @@ void PolicyKeeper::saw_txt(const Domain& domain) {
   const WallTime now = clock_.wall();
   if (now - known.state.policy->txt_seen < txt_seen_interval) return;
   known.state.policy->txt_seen = now;
-  save(domain, std::move(known.state), [] {});
+  save(domain, known.state, [] {});
 }
 
 // Once per change, not once per question.

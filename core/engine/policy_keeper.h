@@ -30,7 +30,7 @@ class PolicyKeeper {
 
   // `then` is called once the state is durable, or could not be made so; then it stays in memory, so that nothing that
   // was learned is weaker within this process, and is written again when the domain is next asked for.
-  void save(const Domain& domain, sts::PolicyState state, std::function<void()> then);
+  void save(const Domain& domain, const sts::PolicyState& state, std::function<void()> then);
 
   // The TXT record with the id of the stored policy was seen now.
   void saw_txt(const Domain& domain);

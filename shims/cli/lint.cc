@@ -110,8 +110,9 @@ Report lint_tlsa(std::string_view text) {
   report.json += ",\"unused\":[";
   for (std::size_t i = 0; i < sorted.unused.size(); ++i) {
     const auto& [rr, why] = sorted.unused[i];
-    report.json += (i == 0 ? "{\"rr\":" : ",{\"rr\":") + quoted(rr) + ",\"why\":" + quoted(why) + "}";
-    report.words += "; not used: " + rr + ": " + why;
+    report.json += i == 0 ? "{\"rr\":" : ",{\"rr\":";
+    report.json.append(quoted(rr)).append(",\"why\":").append(quoted(why)).append("}");
+    report.words.append("; not used: ").append(rr).append(": ").append(why);
   }
   report.json += "]";
   return report;

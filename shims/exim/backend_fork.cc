@@ -35,7 +35,7 @@ wire::Reply temporary(std::string token, std::string text) {
   return wire::Reply{wire::Status::temp, std::move(token), std::move(text)};
 }
 
-std::string with_errno(std::string what) { return what + ": " + std::strerror(errno); }
+std::string with_errno(const std::string& what) { return what + ": " + std::strerror(errno); }
 
 // ---- In the child ----
 

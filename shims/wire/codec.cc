@@ -134,16 +134,16 @@ bool is_our_version(std::string_view token, bool& newer) {
 }
 
 // False: `value` is not one that `key` may have.
-bool set_key(Request& request, std::string_view key, std::string value) {
-  if (key == "domain") request.domain = std::move(value);
-  if (key == "host") request.host = std::move(value);
-  if (key == "id") request.id = std::move(value);
-  if (key == "demand") request.demand = std::move(value);
-  if (key == "tls") request.tls = std::move(value);
-  if (key == "reason") request.reason = std::move(value);
+bool set_key(Request& request, std::string_view key, const std::string& value) {
+  if (key == "domain") request.domain = value;
+  if (key == "host") request.host = value;
+  if (key == "id") request.id = value;
+  if (key == "demand") request.demand = value;
+  if (key == "tls") request.tls = value;
+  if (key == "reason") request.reason = value;
   if (key == "cert") {
     if (request.certs.size() == most_certificates) return false;
-    request.certs.push_back(std::move(value));
+    request.certs.push_back(value);
   }
   if (key == "as") {
     if (value != "json" && value != "text") return false;
@@ -151,7 +151,7 @@ bool set_key(Request& request, std::string_view key, std::string value) {
   }
   if (key == "outcome") {
     if (value != "delivered" && value != "deferred" && value != "refused") return false;
-    request.outcome = std::move(value);
+    request.outcome = value;
   }
   if (key == "port") {
     const auto port = number(value, 1, 65535);
