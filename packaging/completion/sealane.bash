@@ -16,9 +16,10 @@ _sealane() {
   done
   local options='--config --help'
   case $verb in
-    '') COMPREPLY=($(compgen -W "query explain decide lint agent doctor --version $options" -- "$cur")); return ;;
+    '') COMPREPLY=($(compgen -W "query explain decide lint check agent doctor --version $options" -- "$cur")); return ;;
     query) options+=' --json --fresh --port --no-mx --wait --local' ;;
     explain) options+=' --json --fresh --port --no-mx --wait' ;;
+    check) options+=' --port --no-mx --wait' ;;
     decide) options+=' --json --evidence' ;;
     agent) options+=' --check' ;;
     lint)

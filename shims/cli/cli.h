@@ -57,6 +57,9 @@ struct QueryOptions {
 // Always decides in this process: an agent's answer carries no evidence.
 [[nodiscard]] Status explain(const QueryOptions& options);
 
+// Connects to the hosts of each domain, and says what its administrator should mend. Status `finding` if anything.
+[[nodiscard]] Status check(const QueryOptions& options);
+
 struct DecideOptions {
   std::string evidence;  // file, or "-"
   bool json = false;

@@ -92,6 +92,13 @@ int run(int argc, char** argv) {
   lint->add_option("FILE", words.lint.files, "none: standard input");
   lint->add_flag("--json", words.lint.json, "one JSON object a file");
 
+  CLI::App* const check =
+      app.add_subcommand("check", "connects to the hosts of a domain and names what its administrator should mend");
+  check->add_option("--port", words.query.port, "the port to connect to")->check(CLI::Range(1, 65535));
+  check->add_flag("--no-mx", words.no_mx, "DOMAIN is a next hop: no MX lookup");
+  check->add_option("--wait", words.wait, "deadline of the lookups, such as 20s or 1500ms")->check(check_wait);
+  check->add_option("DOMAIN", words.query.domains)->required();
+
   CLI::App* const agent = app.add_subcommand("agent", "answers mail software over a socket, until it is stopped");
   agent->add_flag("--check", words.check_agent, "say whether it would start with this configuration, and end");
   app.add_subcommand("doctor", "checks this installation");
@@ -110,6 +117,7 @@ int run(int argc, char** argv) {
 
   if (app.got_subcommand(query)) return sealane::cli::query(words.query);
   if (app.got_subcommand(explain)) return sealane::cli::explain(words.query);
+  if (app.got_subcommand(check)) return sealane::cli::check(words.query);
   if (app.got_subcommand(decide)) return sealane::cli::decide(words.decide);
   if (app.got_subcommand(lint)) return sealane::cli::lint(words.lint);
   if (app.got_subcommand(agent)) {

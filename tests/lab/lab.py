@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import cases
+import checks
 import faults
 import machine
 import namespaces
@@ -36,7 +37,7 @@ class Laboratory:
         self.sink = Sink(pki_folder)
         self.world = cases.World(self.tree, self.policies, self.sink)
         self.cases = cases.read()
-        self.by_name = {case.name: case for case in [*self.cases, *faults.world()]}
+        self.by_name = {case.name: case for case in [*self.cases, *faults.world(), *checks.world()]}
         for case in self.by_name.values():
             self.world.add(case)
         self._sender()

@@ -21,10 +21,10 @@ def _name(text):
 class Identity:
     """A certificate and its key, able to issue others if it is an authority."""
 
-    def __init__(self, subject, issuer=None, names=(), authority=False, expired=False):
+    def __init__(self, subject, issuer=None, names=(), authority=False, days=365):
         self.key = ec.generate_private_key(ec.SECP256R1())
         signer = issuer or self
-        end = _NOW - _DAY if expired else _NOW + 365 * _DAY
+        end = _NOW + days * _DAY
         builder = (x509.CertificateBuilder()
                    .subject_name(_name(subject)).issuer_name(issuer.certificate.subject if issuer else _name(subject))
                    .public_key(self.key.public_key()).serial_number(x509.random_serial_number())
@@ -76,10 +76,11 @@ _KINDS = {
     'wildcard': lambda host, domain: Identity('', trusted().intermediate, ['*.' + host.partition('.')[2]]),
     'other-name': lambda host, domain: Identity('other.example', trusted().intermediate, ['other.example']),
     'cn-only': lambda host, domain: Identity(host, trusted().intermediate),
-    'expired': lambda host, domain: Identity(host, trusted().intermediate, [host], expired=True),
+    'expired': lambda host, domain: Identity(host, trusted().intermediate, [host], days=-1),
+    'soon': lambda host, domain: Identity(host, trusted().intermediate, [host], days=10),
     'unknown-ca': lambda host, domain: Identity(host, unknown().intermediate, [host]),
     'self-signed': lambda host, domain: Identity(host, names=[host]),
-    'self-signed-stale': lambda host, domain: Identity('other.example', names=['other.example'], expired=True),
+    'self-signed-stale': lambda host, domain: Identity('other.example', names=['other.example'], days=-1),
 }
 
 

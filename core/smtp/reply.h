@@ -1,0 +1,33 @@
+// Replies of SMTP and LMTP servers (RFC 5321 §4.2). Pure; the server is not trusted.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/result.h"
+
+namespace sealane::smtp {
+
+struct Reply {
+  int code = 0;                    // 200 to 599; 0: none
+  std::vector<std::string> lines;  // the text behind the code, raw but without its line end; at least one
+
+  [[nodiscard]] bool good() const { return code >= 200 && code < 300; }
+  // One line for a log: "250 first / second", printable.
+  [[nodiscard]] std::string text() const;
+  // Of a reply to EHLO (RFC 5321 §4.1.1.1): is `keyword`, in upper case, among the lines after the first?
+  [[nodiscard]] bool offers(std::string_view keyword) const;
+};
+
+// RFC 5321 §4.5.3.1.5 says 512 octets a line; servers send more, and a bound is all that is needed.
+inline constexpr std::size_t longest_line = 4096;
+inline constexpr std::size_t longest_reply = 65536;
+
+// Takes one whole reply off the front of `unread`; nothing: more must be read. An error: this is no reply (a malformed
+// line, codes that differ within it, too long), and nothing more can be made of the connection. A bare LF ends a line
+// too: nothing follows from it here.
+[[nodiscard]] Result<std::optional<Reply>> take_reply(std::string& unread);
+
+}  // namespace sealane::smtp
