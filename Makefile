@@ -8,7 +8,7 @@ MESON_FLAGS = --prefix=$(prefix)
 # Unoptimised: with sanitizers, optimising the tests takes longer than running them.
 SANITIZE = --buildtype=debug -Db_sanitize=address,undefined -Db_lundef=false
 
-.PHONY: all help deps install demo check check-full bench lint tidy roots clean
+.PHONY: all help deps install demo check check-full bench lint coverage tidy roots clean
 
 all: $(PLAIN)/build.ninja  ## build the programs and the library (build/plain)
 	ninja -C $(PLAIN)
@@ -49,6 +49,10 @@ bench: all  ## what a cached decision costs, as ratios
 
 lint: $(PLAIN)/build.ninja  ## layout, includes, citations, format
 	meson test -C $(PLAIN) --suite lint
+
+coverage:  ## the page of what proves each MUST and SHOULD (build/coverage.md)
+	@mkdir -p build
+	/usr/bin/python3 -B tests/lint/coverage.py build/coverage.md
 
 tidy: $(PLAIN)/build.ninja  ## clang-tidy over the shipped sources
 	run-clang-tidy-14 -quiet -p $(PLAIN) '/(core|plugin|shims)/.*\.cc$$' > $(PLAIN)/tidy.log 2>&1 || { grep -E 'warning|error' $(PLAIN)/tidy.log; exit 1; }

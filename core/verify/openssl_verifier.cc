@@ -232,11 +232,12 @@ class OpensslVerifier final : public Verifier {
     return accepted(demand, "a trusted certificate for " + printable(name));
   }
 
-  // RFC 7672 §3.1, §3.2. No CA is trusted here but what the records name.
+  // RFC 7672 §3.1, §3.1.2, §3.2. No CA is trusted here but what the records name.
   [[nodiscard]] Verdict verify_dane(const Demand& demand, STACK_OF(X509) * chain, WallTime now) const {
     const auto ssl = made(Ssl(SSL_new(dane_.get())));  // holds the records; there is no connection
     if (SSL_dane_enable(ssl.get(), demand.names.front().c_str()) != 1) throw std::bad_alloc();
-    // RFC 7672 §3.2.1: no name checks with DANE-EE(3). (Dates: OpenSSL ignores them there, as §3.1.1 demands.)
+    // RFC 7672 §3.2.1: no name checks with DANE-EE(3). (Dates: OpenSSL ignores them
+    // there, as RFC 7672 §3.1.1 demands.)
     SSL_dane_set_flags(ssl.get(), DANE_FLAG_NO_DANE_EE_NAMECHECKS);
     bool any = false;
     for (const dane::TlsaRecord& record : demand.tlsa) {

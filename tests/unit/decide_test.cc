@@ -11,6 +11,7 @@
 
 #include "core/config/config.h"
 #include "core/decide/sts_rules.h"
+#include "tests/unit/vectors.h"
 
 namespace sealane {
 namespace {
@@ -365,6 +366,27 @@ TEST_CASE("golden decisions") {
     INFO("line ", c.line, ": ", c.title);
     check(c);
   }
+}
+
+TEST_CASE("every discovery and names vector") {
+  const auto cases = read_cases(std::string(std::getenv("SEALANE_GOLDEN")) + "/vectors.txt");
+  // Of an HTTPS connection, not of a decision: https-001 looks at the server name (curl_fetcher_test.cc).
+  const std::string elsewhere = "names-008";
+  std::size_t checked = 0;
+  for (const std::string kind : {"discovery", "names"}) {
+    for (const test::Json& vector : test::vectors_of_kind(kind)) {
+      const auto id = vector.at("id").get<std::string>();
+      if (id == elsewhere) continue;
+      const std::string title =
+          id + ": " + vector.at("input").get<std::string>() + " => " + vector.at("expect").get<std::string>();
+      const auto found = std::find_if(cases.begin(), cases.end(), [&](const Case& c) { return c.title == title; });
+      REQUIRE_MESSAGE(found != cases.end(), "no case is titled ", title);
+      INFO("line ", found->line, ": ", title);
+      check(*found);
+      ++checked;
+    }
+  }
+  CHECK(checked == cases.size());
 }
 
 TEST_CASE("the zero value is the safe one") {

@@ -27,7 +27,7 @@ struct Bench {
   fakes::FakeZone zone{loop};
   fakes::FakePolicyHosts hosts{loop, *clock};
   fakes::FakeDisk disk;
-  std::vector<std::string> log;
+  std::vector<std::string> log;  // what an administrator sees: nothing of `debug`
   Config config;
   std::optional<Fault> ca_fault;
   std::unique_ptr<Engine> engine;
@@ -55,8 +55,9 @@ struct Bench {
     adapters.store = std::make_unique<fakes::FakeStore>(disk);
     adapters.ca_fault = ca_fault;
     adapters.clock = clock;
-    engine = std::make_unique<Engine>(loop, config, std::move(adapters),
-                                      [this](Level, const std::string& line) { log.push_back(line); });
+    engine = std::make_unique<Engine>(loop, config, std::move(adapters), [this](Level level, const std::string& line) {
+      if (level != Level::debug) log.push_back(line);
+    });
   }
   std::shared_ptr<Answer> ask(const std::string& name, Millis timeout = patient, std::uint16_t port = 25,
                               bool fresh = false) {
@@ -383,6 +384,25 @@ TEST_CASE("RFC 8461 §3.3: a failed fetch is not repeated for five minutes, acro
   b.decide("sts.test");
   CHECK(b.hosts.asked.size() == 2);
   CHECK(b.logged("HTTP status 404") == 1);  // once per change
+}
+
+TEST_CASE("RFC 8461 §3.3: a failed fetch is told once, unless the policy was withdrawn") {
+  Bench b;
+  b.decide("sts.test");
+  const auto publish = [&b](const std::string& id, const std::string& mode) {
+    b.publish_policy("sts.test", id);
+    b.hosts.bodies.erase("sts.test");
+    if (!mode.empty())
+      b.hosts.bodies["sts.test"] = "version: STSv1\nmode: " + mode + "\nmx: mx.sts.test\nmax_age: 86400\n";
+    b.clock->pass(Seconds{301});
+    b.decide("sts.test");
+  };
+  publish("2", "");
+  CHECK(b.logged("cannot be fetched: HTTP status 404") == 1);
+  publish("3", "none");
+  CHECK(b.logged("can be fetched again") == 1);
+  publish("4", "");  // nobody misses it
+  CHECK(b.logged("cannot be fetched") == 1);
 }
 
 TEST_CASE("a policy host without an address is a failed fetch, and says why") {
