@@ -17,10 +17,15 @@ struct Addresses {
   const Answer* aaaa;
 };
 
-void add_addresses(HostDecision& host, const Answer& answer) {
+void add_addresses(HostDecision& host, RrType type, const Answer& answer) {
+  // RFC 7672 §2.2.2 speaks of "A and/or AAAA": one family failing is noted and not fatal; no downgrade follows from it.
+  if (!answer.answered()) host.failed.push_back(failure_text(host.host, type, answer));
   for (const Bytes& rdata : answer.rdata) {
     const auto text = dns::parse_address(rdata);
-    if (!text) continue;
+    if (!text) {  // as a failed lookup: no reason to give the host up
+      host.failed.push_back(host.host + " " + dns::to_text(type) + ": malformed");
+      return;
+    }
     if (host.addresses.size() == max_addresses) {
       host.failed.emplace_back("limit: more than " + std::to_string(max_addresses) + " addresses");
       return;
@@ -125,11 +130,8 @@ void judge_host(HostDecision& host, const MxContext& mx, Inquiry& inquiry) {
   if (found.a == nullptr || found.aaaa == nullptr) {
     return skip(host, Reason::deadline, host.host + ": addresses: no answer yet", true);
   }
-  add_addresses(host, *found.a);
-  add_addresses(host, *found.aaaa);
-  // RFC 7672 §2.2.2 speaks of "A and/or AAAA": one family failing is noted and not fatal; no downgrade follows from it.
-  if (!found.a->answered()) host.failed.push_back(failure_text(host.host, RrType::A, *found.a));
-  if (!found.aaaa->answered()) host.failed.push_back(failure_text(host.host, RrType::AAAA, *found.aaaa));
+  add_addresses(host, RrType::A, *found.a);
+  add_addresses(host, RrType::AAAA, *found.aaaa);
   if (host.addresses.empty()) {
     if (!host.failed.empty()) return skip(host, Reason::addr_failed, host.failed.front(), true);
     host.address_dnssec = std::min(found.a->security, found.aaaa->security);
