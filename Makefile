@@ -4,11 +4,12 @@ DESTDIR ?=
 PLAIN = build/plain
 ASAN = build/asan
 CLANG = build/clang
+FUZZ = build/fuzz
 MESON_FLAGS = --prefix=$(prefix)
 # Unoptimised: with sanitizers, optimising the tests takes longer than running them.
 SANITIZE = --buildtype=debug -Db_sanitize=address,undefined -Db_lundef=false
 
-.PHONY: all help deps install demo check check-full bench lint coverage tidy roots clean
+.PHONY: all help deps install demo check check-full fuzz bench lint coverage tidy roots clean
 
 all: $(PLAIN)/build.ninja  ## build the programs and the library (build/plain)
 	ninja -C $(PLAIN)
@@ -25,6 +26,8 @@ $(ASAN)/build.ninja: | deps
 	meson setup $(MESON_FLAGS) $(SANITIZE) $(ASAN)
 $(CLANG)/build.ninja: | deps
 	CC=clang-14 CXX=clang++-14 meson setup $(MESON_FLAGS) $(SANITIZE) $(CLANG)
+$(FUZZ)/build.ninja: | deps
+	CC=clang-14 CXX=clang++-14 meson setup $(MESON_FLAGS) $(SANITIZE) -Doptimization=1 -Dfuzz=true $(FUZZ)
 
 install: all  ## install below DESTDIR, for prefix
 	DESTDIR="$(DESTDIR)" meson install --no-rebuild -C $(PLAIN)
@@ -35,14 +38,19 @@ roots: | deps  ## make the Debian root that the laboratory's daemons live in
 demo: deps all roots  ## real messages through a real Exim to a dozen domains, as a table
 	tests/lab/demo --build $(PLAIN)
 
-check: deps $(ASAN)/build.ninja all roots  ## all tests: units with sanitizers, lints, the laboratory
+check: deps $(ASAN)/build.ninja all roots  ## all tests: units and corpora with sanitizers, lints, the laboratory
 	ninja -C $(ASAN)
-	tests/run $(ASAN):unit,abi $(PLAIN):lint,lab
+	tests/run $(ASAN):unit,abi,fuzz $(PLAIN):lint,lab
 
 check-full: check $(CLANG)/build.ninja  ## besides: the second compiler with sanitizers, clang-tidy
 	ninja -C $(CLANG)
-	tests/run $(CLANG):unit,abi
+	tests/run $(CLANG):unit,abi,fuzz
 	$(MAKE) tidy
+
+SECONDS = 600
+fuzz: $(FUZZ)/build.ninja  ## every parser under libFuzzer (SECONDS=600 for each); fails on any finding
+	ninja -C $(FUZZ) fuzzers
+	tests/fuzz/run $(FUZZ) $(SECONDS)
 
 bench: all  ## what a cached decision costs, as ratios
 	meson test --benchmark -C $(PLAIN) --verbose
@@ -66,4 +74,4 @@ deb-check: deb  ## install those packages beside Exim, look at what a user has t
 	set -e; for suite in $(SUITES); do tests/packaging/install $$suite; done
 
 clean:  ## remove what was built, but not the roots
-	rm -rf $(PLAIN) $(ASAN) $(CLANG)
+	rm -rf $(PLAIN) $(ASAN) $(CLANG) $(FUZZ)

@@ -4,8 +4,8 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# What building and running leave behind; .git is not ours to read.
-IGNORED = {'build', '.git', '__pycache__'}
+# What building and running leave behind; .git is not ours to read. The inputs of tests/fuzz are nobody's words.
+IGNORED = {'build', '.git', '__pycache__', 'corpus'}
 
 
 def files(root=ROOT):
