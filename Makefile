@@ -33,7 +33,7 @@ install: all  ## install below DESTDIR, for prefix
 	DESTDIR="$(DESTDIR)" meson install --no-rebuild -C $(PLAIN)
 
 roots: | deps  ## make the Debian root that the laboratory's daemons live in
-	tests/lab/root
+	packaging/root lab
 
 demo: deps all roots  ## real messages through a real Exim to a dozen domains, as a table
 	tests/lab/demo --build $(PLAIN)

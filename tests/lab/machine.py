@@ -34,8 +34,8 @@ dc_mailname_in_oh='true'
 dc_localdelivery='mail_spool'
 '''
 
-# The subject is how a test finds the message again; the rest is how it sees what TLS did.
-_MACROS = {'MAIN_LOG_SELECTOR': '+subject +tls_cipher +tls_certificate_verified +tls_peerdn +tls_sni'}
+# How a test sees what TLS did.
+_MACROS = {'MAIN_LOG_SELECTOR': '+tls_cipher +tls_certificate_verified +tls_peerdn +tls_sni'}
 
 CONFIG = {
     'store': '/var/lib/sealane/sealane.db', 'trust_anchor': '/lab/root.key', 'root_hints': '/lab/root.hints',
@@ -72,6 +72,11 @@ def prepare(place, base, build, zones):
 
 def _chroot(root, *command):
     subprocess.run(['chroot', root, *command], check=True, stdout=subprocess.DEVNULL)
+
+
+def _mark(subject):
+    """The Message-ID by which a message is found again in Exim's log."""
+    return re.sub(r'[^a-z0-9-]', '.', subject.lower()) + '@lab.test'
 
 
 @dataclass
@@ -165,7 +170,8 @@ class Machine:
 
     def send(self, recipients, subject):
         """Hands Exim a message and waits for its first attempt to end: recipient -> Outcome."""
-        message = f'From: <{SENDER}>\nTo: undisclosed\nSubject: {subject}\n\nA message of the laboratory.\n'
+        message = (f'From: <{SENDER}>\nTo: undisclosed\nSubject: {subject}\nMessage-Id: <{_mark(subject)}>\n\n'
+                   'A message of the laboratory.\n')
         done = self.run('exim4', '-odf', '-oi', '-f', SENDER, *recipients, input=message)
         return self.outcomes(recipients, subject, done.stdout + done.stderr)
 
@@ -196,7 +202,7 @@ class Machine:
 
     def outcomes(self, recipients, subject, printed=''):
         log = self.mainlog()
-        arrival = re.search(rf'^\S+ \S+ (\S+) <= .* T="{re.escape(subject)}"', log, re.M)
+        arrival = re.search(rf'^\S+ \S+ (\S+) <= .* id={re.escape(_mark(subject))}( |$)', log, re.M)
         if not arrival:
             return {recipient: Outcome('lost', log=f'Exim did not take the message: {printed}') for recipient in
                     recipients}

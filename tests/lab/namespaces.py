@@ -25,10 +25,11 @@ NETWORK6 = '2001:db8::/32'
 NAME_SERVERS = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.53']
 
 
-def debian_root(suite='bookworm'):
+def debian_root(suite='bookworm', kind='lab'):
     """The cached root, and a lock that keeps it from being replaced while this process lives."""
-    root = Path(subprocess.run([HERE / 'root', suite], stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
-    lock = os.open(root.parent / '.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    made = subprocess.run([SOURCE / 'packaging/root', kind, suite], stdout=subprocess.PIPE, text=True, check=True)
+    root = Path(made.stdout.strip())
+    lock = os.open(root.parent / f'.{root.name}.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_SH)
     return root
 

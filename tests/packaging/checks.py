@@ -1,0 +1,59 @@
+"""What the tests of the packages have in common: one line for each thing looked at, and a count at the end."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent.parent.parent
+PACKAGES = ['libsealane0', 'libsealane-dev', 'sealane', 'sealane-exim']
+
+
+class Failed(Exception):
+    """What follows has no sense without it."""
+
+
+class Report:
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def check(self, what, good, detail='', needed=False):
+        print(f'{"ok" if good else "FAILED"}: {what}', flush=True)
+        self.passed += bool(good)
+        self.failed += not good
+        if not good and detail:
+            print('    ' + str(detail).strip().replace('\n', '\n    '), flush=True)
+        if not good and needed:
+            raise Failed(what)
+
+    def runs(self, machine, what, *command, say='', status=0, needed=False, **options):
+        """The output; complains unless it ends with `status` and says `say`."""
+        done = machine.run(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, capture_output=False, **options)
+        self.check(what, done.returncode == status and say in done.stdout, f'status {done.returncode}: {done.stdout[-3000:]}',
+                   needed)
+        return done.stdout
+
+    def documented(self, machine, what, commands, status=0, needed=False, **options):
+        got, output = machine.shell(commands, **options)
+        self.check(what, got == status, f'{commands}\nstatus {got}: {output[-3000:]}', needed)
+        return output
+
+    def end(self):
+        print(f'{self.passed} passed, {self.failed} failed', flush=True)
+        return 1 if self.failed or not self.passed else 0
+
+
+def packages(suite, folder=None):
+    """What `make deb` made."""
+    folder = Path(folder or SOURCE / 'build/deb' / suite).resolve()
+    found = [path for name in PACKAGES for path in sorted(folder.glob(f'{name}_*.deb'))]
+    if len(found) != len(PACKAGES):
+        sys.exit(f'{folder} does not hold one package each of {", ".join(PACKAGES)}: make deb SUITES={suite}')
+    return found
+
+
+def hand_over(debs, place):
+    """A copy of the packages inside a machine."""
+    place.mkdir(parents=True)
+    for deb in debs:
+        shutil.copy(deb, place)
