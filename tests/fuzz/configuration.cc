@@ -74,10 +74,20 @@ void check_values(const Config& config) {
   must(config.cache_entries > 0 && config.cache_bytes > 0 && config.store_bytes > 0, "sizes are above zero");
 }
 
+bool same(const Override& a, const Override& b) {
+  return a.rule == b.rule && a.kind == b.kind &&
+         std::equal(a.match.begin(), a.match.end(), b.match.begin(), b.match.end(),
+                    [](const MxPattern& one, const MxPattern& other) { return one.text() == other.text(); });
+}
+
 void check_overrides(const Config& config) {
   for (const auto& [name, override] : config.overrides) {
     must(override.match.empty() || override.kind == OverrideKind::pkix, "only pkix has patterns");
     for (const auto& pattern : override.match) must(pattern.can_match(), "every pattern can match");
+    const auto again = parse_config("[override]\n" + override.rule, "fuzz");
+    must(again && again->overrides.size() == 1 && again->overrides.front().first == name &&
+             same(again->overrides.front().second, override),
+         "the rule that logs show is the override");
     const bool below = name.front() == '.';
     const auto domain = Domain::parse(below ? "a" + name : name);
     if (!domain) continue;  // no label has room before it

@@ -80,6 +80,10 @@ void check_question(std::string_view input) {
   must(valid_utf8(question.text) == question.text, "the text is valid UTF-8");
   must(question.text.size() <= 3 * 1024 + 3, "the text is bounded");
   must(!(question.domain && question.address_literal), "a name is no address");
+  if (question.address_literal) {
+    must(std::all_of(question.text.begin(), question.text.end(), [](char c) { return c > ' ' && c < 0x7f; }),
+         "an address holds nothing else");
+  }
   must(question.port == 587 && question.fresh, "what else is asked stays");
   if (question.domain) must(input.size() <= 1024, "no name is that long");
   // Evidence carries the text: replayed, it must be the same question.

@@ -146,6 +146,8 @@ def tlsa():
     yield 'duplicates', rrset(ee, ee, ee512, ee512)
     yield 'pkix-usages', rrset(b'\0\0\1' + b'a' * 32, b'\1\1\1' + b'a' * 32)
     yield 'all-unusable', rrset(b'\3\1\x09' + b'a' * 32, b'\3\x09\1' + b'a' * 32, b'\x04\1\1' + b'a' * 32)
+    yield 'usable-after-unusable', rrset(b'\3\1\x09' + b'a' * 32, b'\1\1\1' + b'a' * 32, b'\3', ee)
+    yield 'usable-after-a-hundred-unusable', rrset(*[b'\0\0\0'] * 101, ee)
     yield 'too-short', rrset(b'', b'\3', b'\3\1', b'\3\1\1')
     yield 'many', rrset(*(b'\3\1\1' + bytes([i]) * 32 for i in range(110)))
     yield 'long', rrset(b'\3\0\0' + b'\x30\x82\x01\x00' + b'\0' * 256)
@@ -250,6 +252,9 @@ def agent_lines():
         'route-host-pattern': 'mode=open dom=a.b hosts=*.b demand=1 text=x end', 'route-literal': 'mode=open dom=[192.0.2.1] hosts=a.b demand=1 text=x end',
         'route-of-decision': 'example.org\ndeliver\nskip\n' + TOKENS['dane'] + '\ntlsa-usable\nmx1.example.org dane\nmx2.example.org skip',
         'route-of-open-decision': 'example.org\ndeliver\nopportunistic\n' + TOKENS['open'] + '\nplain\nmx1.example.org opportunistic',
+        'route-of-open-beside-encrypt': 'example.org\ndeliver\nopportunistic\n1\nplain\nmx1.example.org opportunistic\nmx2.example.org encrypt',
+        'route-of-open-beside-skip': 'example.org\ndeliver\nopportunistic\n1\nplain\nmx1.example.org opportunistic\nmx2.example.org skip',
+        'route-of-unknown-beside-open': 'example.org\ndeliver\nopportunistic\n1\nplain\nmx1.example.org opportunistic\nmx2.example.org better',
         'route-of-strict-decision': 'example.org\ndeliver\nskip\n' + TOKENS['pkix'] + '\nsts-match\nmx1.example.org pkix',
         'route-of-reject': 'example.org\nreject\nskip\n\n${run{/bin/id}}; [x]', 'route-of-unknown-tls': 'a.b\ndeliver\nopportunistic\n1\nx\nmx.a.b better',
         'verdict-pass': 'pass reason=verified text=verified+by+3+1+1', 'verdict-refuse': 'refuse reason=cert-name text=mx.example.org+is+not+there',
