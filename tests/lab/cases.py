@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from https import ADDRESS as POLICY_ADDRESS, NOBODY, Policy
 from namespaces import HERE
 from pki import Presented
+from resolvers import TYPES, adds, delays, spoils
 from sink import Host
 
-_CASE_KEYS = {'rule', 'zone', 'host', 'mx', 'records', 'bogus', 'refused', 'policy', 'override', 'decide', 'exim',
-              'sni', 'demo'}
+_CASE_KEYS = {'rule', 'zone', 'server', 'child', 'host', 'many', 'mx', 'records', 'wire', 'bogus', 'refused', 'policy',
+              'override', 'ask', 'options', 'decide', 'unasked', 'exim', 'sni', 'demo'}
 _HOST_KEYS = {'cert', 'sends', 'tlsa', 'tlsa_at', 'in', 'family', 'alias', 'starttls', 'max_tls', 'refuse'}
-_POLICY_KEYS = {'mode', 'mx', 'max_age', 'cert', 'fault', 'server', 'txt', 'text', 'content_type'}
+_POLICY_KEYS = {'mode', 'mx', 'max_age', 'cert', 'fault', 'server', 'alias', 'txt', 'text', 'content_type'}
 _SHARED = {'secure': 'signed', 'insecure': 'insecure', 'bogus': 'bogus'}
 
 
@@ -30,8 +31,13 @@ class Case:
         return self.data['rule']
 
     @property
+    def asked(self):
+        """The recipient domain: the case's own domain, or a name below it."""
+        return f'{self.data["ask"]}.{self.domain}' if 'ask' in self.data else self.domain
+
+    @property
     def recipient(self):
-        return f'someone@{self.domain}'
+        return f'someone@{self.asked}'
 
 
 def read(path=HERE / 'cases.toml'):
@@ -54,14 +60,21 @@ class World:
 
     def __init__(self, tree, policies, sink):
         self.tree, self.policies, self.sink = tree, policies, sink
+        self.habits = {}  # address -> habit of the name server there
         self._next = itertools.count(1)
+        self._next_server = itertools.count(128)
         self._shared = {name: tree.zone(f'{name}.test.', kind) for name, kind in _SHARED.items()}
 
     def add(self, case):
         data = case.data
         zone = None
         if data.get('zone') != 'none':
-            zone = self.tree.zone(case.domain + '.', data.get('zone', 'signed'))
+            zone = self.tree.zone(case.domain + '.', data.get('zone', 'signed'), self._server(case))
+        for name, child in data.get('child', {}).items():
+            made = self.tree.child(zone, f'{name}.{zone.name}', child['zone'])
+            for record in child.get('records', []):
+                owner, _, text = record.partition(' ')
+                made.add(_owner(owner, made), text)
         hosts = data.get('host', {})
         for short, host in hosts.items():
             case.names[short] = _full_name(short, host, case)
@@ -71,9 +84,11 @@ class World:
             return
         for preference, target in (entry.split() for entry in data.get('mx', _in_order(hosts))):
             zone.add(zone.name, f'MX {preference} {case.names[target] + "." if target in case.names else target}')
+        self._many(case, zone, data.get('many', {}))
         for record in data.get('records', []):
             owner, _, text = record.partition(' ')
-            zone.add(_owner(owner, zone), text)
+            owner = _owner(owner, zone)
+            self.tree.zone_of(owner).add(owner, text)
         for record in data.get('bogus', []):
             owner, rrtype = record.split()
             zone.break_signature(_owner(owner, zone), rrtype)
@@ -82,17 +97,57 @@ class World:
         if 'policy' in data:
             self._policy(case, zone, data['policy'])
 
+    def _server(self, case):
+        """The address of the name server that the zone has for itself, or None."""
+        rrtype, _, how = case.data.get('server', '').partition(' ')
+        if rrtype == 'delay':
+            habit = delays(float(how))
+        elif rrtype:
+            habit = spoils(rrtype, how)
+        elif 'wire' in case.data:
+            habit = adds(self._wire(case))
+        else:
+            return None
+        address = f'192.0.2.{next(self._next_server)}'
+        self.habits[address] = habit
+        return address
+
+    def _wire(self, case):
+        rrsets = {}
+        zone = case.domain + '.'
+        for entry in case.data['wire']:
+            owner, rrtype, *rdata = entry.split()
+            name, number = zone if owner == '@' else f'{owner}.{zone}', TYPES[rrtype]
+            rdata = [bytes.fromhex('' if one == '-' else one) for one in rdata]
+            signature = None if case.data.get('zone') == 'insecure' else self.tree.key.rrsig(zone, name, number, rdata)
+            rrsets[name.rstrip('.'), number] = rdata, signature
+        return rrsets
+
+    def _many(self, case, zone, data):
+        """MX hosts h001, h002 … that differ in nothing but their names and preferences."""
+        digest = 'ab' * 32
+        for number in range(1, data.get('count', 0) + 1):
+            short = f'h{number:03}'
+            name = case.names[short] = f'{short}-{"x" * 40}.{case.domain}'
+            zone.add(zone.name, f'MX {number} {name}.')
+            zone.add(f'{name}.', 'A 198.18.255.1')
+            if data.get('tlsa'):
+                zone.add(f'_25._tcp.{name}.', f'TLSA 3 1 1 {digest}')
+
     def _host(self, case, zone, name, data):
-        if 'in' in data:
+        if data.get('in') in self._shared:
             zone = self._shared[data['in']]
+        elif 'in' in data:
+            zone = self.tree.zones[f'{data["in"]}.{zone.name}']
         presented = Presented(data.get('cert', 'right'), name, case.domain, data.get('sends', ['leaf', 'intermediate']))
         tlsa_owner = f'_25._tcp.{name}.'
         if 'tlsa_at' in data:
-            zone.add(tlsa_owner, f'CNAME {data["tlsa_at"]}.{zone.name}')
-            tlsa_owner = f'{data["tlsa_at"]}.{zone.name}'
+            target = _owner(data['tlsa_at'], zone)
+            self.tree.zone_of(tlsa_owner).add(tlsa_owner, f'CNAME {target}')
+            tlsa_owner = target
         for text in data.get('tlsa', []):
-            rdata = presented.tlsa(text)
-            zone.add(tlsa_owner, f'TYPE52 \\# {len(rdata) // 2} {rdata}')
+            for rdata in presented.tlsa(text):
+                self.tree.zone_of(tlsa_owner).add(tlsa_owner, f'TYPE52 \\# {len(rdata) // 2} {rdata}')
         if 'alias' in data:
             zone.add(name + '.', f'CNAME {case.names[data["alias"]]}.')
             return
@@ -117,15 +172,23 @@ class World:
         policy = Policy(case.domain, text, data.get('cert', 'right'), data.get('fault'),
                         data.get('content_type', 'text/plain'))
         self.policies.add(policy)
-        zone.add('mta-sts.' + zone.name, f'A {NOBODY if data.get("server") == "down" else POLICY_ADDRESS}')
-        zone.add('_mta-sts.' + zone.name, f'TXT "{data.get("txt", "v=STSv1; id=1;")}"')
+        host = 'mta-sts.' + zone.name
+        if 'alias' in data:
+            zone.add(host, f'CNAME {data["alias"]}')
+            host = data['alias']
+        if data.get('server') != 'unnamed':
+            self.tree.zone_of(host).add(host, f'A {NOBODY if data.get("server") == "down" else POLICY_ADDRESS}')
+        for text in data.get('txt', ['v=STSv1; id=1;']):
+            zone.add('_mta-sts.' + zone.name, f'TXT "{text}"')
 
 
 def _full_name(short, host, case):
     if short == '@':
         return case.domain
-    if 'in' in host:
+    if host.get('in') in _SHARED:
         return f'{short}.{case.name}.{host["in"]}.test'
+    if 'in' in host:
+        return f'{short}.{host["in"]}.{case.domain}'
     return f'{short}.{case.domain}'
 
 
@@ -134,10 +197,12 @@ def _in_order(hosts):
 
 
 def _owner(text, zone):
+    if text.endswith('.'):
+        return text
     return zone.name if text == '@' else f'{text}.{zone.name}'
 
 
-_DECISION_KEYS = ('action', 'reason', 'mechanism', 'mx_dnssec', 'others', 'implicit', 'floor')
+_DECISION_KEYS = ('action', 'reason', 'mechanism', 'mx_dnssec', 'others', 'implicit', 'floor', 'next_hop')
 
 
 def judge_decision(case, decision):
@@ -149,6 +214,12 @@ def judge_decision(case, decision):
             got = decision.get(key)
         elif key == 'sts':
             got = (decision.get('sts') or {}).get('state', 'none')
+        elif key == 'order':
+            got, wanted = [host['host'] for host in decision['hosts']], [case.names.get(name, name) for name in wanted]
+        elif key in ('tlsa', 'names', 'addresses'):  # of the first host
+            got = decision['hosts'][0][key]
+            if isinstance(wanted, int):
+                got = len(got)
         else:
             got, wanted = _demand(hosts.get(case.names.get(key, key)), wanted)
         if got != wanted:

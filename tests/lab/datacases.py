@@ -6,7 +6,13 @@ from report import Check
 
 def decision(lab, made):
     def run(case):
-        return judge_decision(case, made.decide(case.domain)[case.domain])
+        options = case.data.get('options', [])
+        faults = judge_decision(case, made.decide(case.asked, options=options)[case.asked])
+        for question in case.data.get('unasked', []):
+            owner, rrtype = question.split()
+            if lab.asked(f'{owner}.{case.domain}', rrtype):
+                faults.append(f'{question} was asked for')
+        return faults
 
     for case in lab.cases:
         yield _check('decision', lab, made, case, run)
@@ -19,7 +25,8 @@ def exim(lab, made):
         return judge_delivery(case, outcome, lab.sink, subject)
 
     for case in lab.cases:
-        yield _check('exim', lab, made, case, run)
+        if 'exim' in case.data:
+            yield _check('exim', lab, made, case, run)
 
 
 def _check(suite, lab, made, case, run):

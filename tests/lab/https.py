@@ -1,5 +1,6 @@
 """The web server that holds every domain's MTA-STS policy, and records who asked."""
 
+import gzip
 import http.server
 import ssl
 import threading
@@ -11,7 +12,8 @@ ADDRESS, NOBODY = '198.51.100.10', '198.51.100.11'  # nothing listens on the sec
 
 
 class Policy:
-    """`text` may be replaced while the server runs. `fault`: none, 404, redirect, reset, or oversized."""
+    """`text` may be replaced while the server runs. `fault`: none; a status; "size N" for a valid policy of N octets;
+    redirect, reset, gzip, cut (half of the body), drip (a body that never ends), headers (that never end), silent."""
 
     def __init__(self, domain, text, certificate='right', fault=None, content_type='text/plain'):
         self.host = f'mta-sts.{domain}'
@@ -27,25 +29,51 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.site.requests.append({'time': time.time(), 'host': host, 'path': self.path,
                                           'sni': getattr(self.connection, 'name', None)})
         policy = self.server.site.policies.get(host.lower())
-        if policy is None or self.path != '/.well-known/mta-sts.txt' or policy.fault == '404':
+        fault, _, argument = (policy and policy.fault or '').partition(' ')
+        if policy is None or self.path != '/.well-known/mta-sts.txt':
             self._reply(404, b'not here\n')
-        elif policy.fault == 'redirect':
+            return
+        body = policy.text.encode()
+        if fault.isdigit():
+            self._reply(int(fault), body)
+        elif fault == 'redirect':
             self._reply(301, b'', Location=f'https://{host}/elsewhere')
-        elif policy.fault == 'reset':
+        elif fault == 'reset':
             self.close_connection = True
-        elif policy.fault == 'oversized':
-            self._reply(200, policy.text.encode() + b'x: ' + b'y' * 70000 + b'\n')
+        elif fault == 'size':
+            self._reply(200, body + b'x: ' + b'y' * (int(argument) - len(body) - 4) + b'\n')
+        elif fault == 'gzip':
+            self._reply(200, gzip.compress(body), **{'Content-Encoding': 'gzip'})
+        elif fault == 'cut':
+            self._reply(200, body, length=2 * len(body))
+            self.close_connection = True
+        elif fault == 'drip':
+            self._reply(200, body, length=60000)
+            self._without_end(b'#')
+        elif fault == 'headers':
+            self.send_response(200)
+            self.flush_headers()
+            self._without_end(b'x-nothing: y\r\n')
+        elif fault == 'silent':
+            self.connection.recv(1)  # until the client has enough
         else:
-            self._reply(200, policy.text.encode(), content_type=policy.content_type)
+            self._reply(200, body, content_type=policy.content_type)
 
-    def _reply(self, status, body, content_type='text/plain', **headers):
+    def _reply(self, status, body, content_type='text/plain', length=None, **headers):
         self.send_response(status)
         self.send_header('Content-Type', content_type)
-        self.send_header('Content-Length', str(len(body)))
+        self.send_header('Content-Length', str(len(body) if length is None else length))
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def _without_end(self, octets):
+        """Until the client closes, which ends the thread by an exception."""
+        pause = threading.Event()
+        while True:
+            self.wfile.write(octets)
+            pause.wait(0.02)
 
     def log_message(self, *arguments):
         pass

@@ -15,7 +15,7 @@ import machine
 import namespaces
 from https import PolicyServer
 from pki import Presented
-from resolvers import Resolvers
+from resolvers import TYPES, Resolvers
 from servers import NameServers
 from sink import Host, Sink
 from zones import Tree
@@ -48,6 +48,8 @@ class Laboratory:
             self.tree.write()
             self.servers.start(self.tree)
             self.resolvers = Resolvers()
+            for address, habit in self.world.habits.items():
+                self.resolvers.serve_zone(address, habit)
             self._layer = installing.result()
         self.started_in = time.monotonic() - started
 
@@ -74,6 +76,11 @@ class Laboratory:
         layer = machine.prepare(self._state / 'plain', self._base, None, self.tree.folder)
         place = self._state / f'machine-{next(self._number)}'
         yield machine.Machine(place, layer, 'none')
+
+    def asked(self, name, rrtype):
+        """Whether the servers of any zone were asked this."""
+        seen = [(one.name, one.rrtype) for address in self.world.habits for one in self.resolvers.questions[address]]
+        return (name, rrtype) in self.servers.questions() or (name, TYPES[rrtype]) in seen
 
     def overrides(self):
         return {case.domain: case.data['override'] for case in self.cases if 'override' in case.data}

@@ -156,10 +156,10 @@ class Machine:
     def sealane(self, *arguments, **options):
         return self.run('sealane', *arguments, user='sealane:sealane', **options)
 
-    def decide(self, *domains, local=None):
+    def decide(self, *domains, local=None, options=()):
         """domain -> decision; through the agent where there is one."""
         local = self.backend == 'fork' if local is None else local
-        done = self.sealane('query', '--json', *(['--local'] if local else []), *domains)
+        done = self.sealane('query', '--json', *(['--local'] if local else []), *options, *domains)
         decisions = [json.loads(line) for line in done.stdout.splitlines()]
         if len(decisions) != len(domains):
             raise AssertionError(f'sealane query: {len(decisions)} decisions for {len(domains)} domains, '

@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 NETWORKS = ['192.0.2.0/24', '198.51.100.0/24', '203.0.113.0/24', '198.18.0.0/15']
 NETWORK6 = '2001:db8::/32'
 # named binds to interface addresses only, so its own must exist; everything else is covered by the routes.
-NAME_SERVERS = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.53']
+NAME_SERVERS = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.5', '192.0.2.53']
 
 
 def debian_root(suite='bookworm', kind='lab'):

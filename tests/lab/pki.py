@@ -102,11 +102,20 @@ class Presented:
         return path
 
     def tlsa(self, text):
-        """'3 1 1 leaf' -> RDATA in hexadecimal. The subject: leaf, intermediate, root, or `other` for data of a
-        certificate that nobody has."""
-        usage, selector, matching, subject = text.split()
-        source = Identity('nobody') if subject == 'other' else self.parts[subject]
-        data = source.data(int(selector))
-        digest = {'1': hashlib.sha256, '2': hashlib.sha512}.get(matching)
-        data = digest(data).digest() if digest else data
-        return bytes([int(usage), int(selector), int(matching)]).hex() + data.hex()
+        """'3 1 1 leaf' -> list of RDATA in hexadecimal. The subject: leaf, intermediate, root, or `other` for data of a
+        certificate that nobody has; `other*30` for thirty such records. Behind it, a change to the data: `+OCTETS` in
+        hexadecimal at its end, or `-COUNT` octets less. '\\# OCTETS': RDATA as it stands."""
+        if text.startswith('\\# '):
+            return [text[3:]]
+        usage, selector, matching, subject, *change = text.split()
+        subject, _, count = subject.partition('*')
+        rdata = []
+        for _ in range(int(count or 1)):
+            source = Identity('nobody') if subject == 'other' else self.parts[subject]
+            data = source.data(int(selector) & 1)
+            digest = {'1': hashlib.sha256, '2': hashlib.sha512}.get(matching)
+            data = digest(data).digest() if digest else data
+            for one in change:
+                data = data + bytes.fromhex(one[1:]) if one[0] == '+' else data[:-int(one[1:])]
+            rdata.append(bytes([int(usage), int(selector), int(matching)]).hex() + data.hex())
+        return rdata

@@ -1,16 +1,22 @@
-"""Name servers as machines find them in their resolv.conf: small forwarders in front of the validating resolver, each
-with one habit of the real world. Every one counts the questions that it gets."""
+"""Name servers with one habit of the real world each, made as small forwarders. In front of the validating resolver:
+what machines find in their resolv.conf. In front of the server of the zones: servers of a single zone. Every one counts
+the questions that it gets."""
 
 import socket
 import socketserver
 import struct
 import threading
+import time
+from typing import NamedTuple
 
 from servers import RESOLVER
+from zones import TTL, ZONE_SERVER
 
 GOOD, HIDES_AD, STRIPS, SILENT, SERVFAIL = '192.0.2.53', '192.0.2.54', '192.0.2.55', '192.0.2.56', '192.0.2.57'
 _DNSSEC_TYPES = {43, 46, 47, 48, 50, 51, 59, 60}  # DS RRSIG NSEC DNSKEY NSEC3 NSEC3PARAM CDS CDNSKEY
 _AD = 0x20
+TYPES = {'A': 1, 'MX': 15, 'TXT': 16, 'AAAA': 28, 'TLSA': 52}
+_RCODES = {'formerr': 1, 'servfail': 2, 'notimp': 4, 'refused': 5}
 
 
 def _question_end(message):
@@ -69,6 +75,41 @@ def _servfail(query, ask):
     return _bare(query, rcode=2)
 
 
+# Habits of the server of a zone
+
+def spoils(rrtype, how):
+    """Every question of one type: `dropped`, or answered with an error code."""
+    def habit(query, ask):
+        if _question(query)[1] != TYPES[rrtype]:
+            return ask(query)
+        return None if how == 'dropped' else _bare(query, rcode=_RCODES[how])
+    return habit
+
+
+def delays(seconds):
+    """As if the server were far away."""
+    def habit(query, ask):
+        threading.Event().wait(seconds)
+        return ask(query)
+    return habit
+
+
+def adds(rrsets):
+    """Signed RRsets that no zone file can hold: (name, type) -> (list of RDATA, RDATA of the RRSIG)."""
+    def habit(query, ask):
+        found = rrsets.get(_question(query))
+        if not found:
+            return ask(query)
+        rdata, rrsig = found
+        _, rrtype = _question(query)
+        records = [(rrtype, one) for one in rdata] + ([(46, rrsig)] if rrsig else [])
+        body = b''.join(b'\xc0\x0c' + struct.pack('!HHIH', kind, 1, TTL, len(one)) + one for kind, one in records)
+        opt = b'\0' + struct.pack('!HHIH', 41, 1232, 0x8000, 0)
+        head = query[:2] + b'\x84\0' + struct.pack('!4H', 1, len(records), 0, 1)
+        return head + query[12:_question_end(query)] + body + opt
+    return habit
+
+
 _ADDRESSES = {HIDES_AD: _hide_ad, STRIPS: _strip, SILENT: _silent, SERVFAIL: _servfail}
 
 
@@ -82,24 +123,30 @@ def _exactly(connection, size):
     return data
 
 
-def _ask_udp(query):
+def _ask_udp(server, query):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as upstream:
         upstream.settimeout(10)
-        upstream.connect((RESOLVER, 53))
+        upstream.connect((server, 53))
         upstream.send(query)
         return upstream.recv(65535)
 
 
-def _ask_tcp(query):
-    with socket.create_connection((RESOLVER, 53), 10) as upstream:
+def _ask_tcp(server, query):
+    with socket.create_connection((server, 53), 10) as upstream:
         upstream.sendall(struct.pack('!H', len(query)) + query)
         return _exactly(upstream, struct.unpack('!H', _exactly(upstream, 2))[0])
 
 
+class Asked(NamedTuple):
+    name: str
+    rrtype: int
+    at: float  # on the monotonic clock
+
+
 class _Handler(socketserver.BaseRequestHandler):
     def answer(self, query, ask):
-        self.server.questions.append(_question(query))
-        return self.server.habit(query, ask)
+        self.server.questions.append(Asked(*_question(query), time.monotonic()))
+        return self.server.habit(query, lambda changed: ask(self.server.upstream, changed))
 
     def handle(self):
         try:
@@ -144,11 +191,14 @@ class Resolvers:
         for address, habit in _ADDRESSES.items():
             self._listen(address, habit)
 
-    def _listen(self, address, habit):
+    def serve_zone(self, address, habit):
+        self._listen(address, habit, ZONE_SERVER)
+
+    def _listen(self, address, habit, upstream=RESOLVER):
         self.questions[address] = []
         for server_class, handler in ((_UdpServer, _Udp), (_TcpServer, _Tcp)):
             server = server_class((address, 53), handler)
-            server.habit, server.questions = habit, self.questions[address]
+            server.habit, server.questions, server.upstream = habit, self.questions[address], upstream
             threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def counting(self):

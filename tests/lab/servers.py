@@ -7,9 +7,10 @@ import subprocess
 
 import namespaces
 from process import Daemon, wait_until
-from zones import REFUSING_SERVER, ROOT_SERVER, TEST_SERVER, ZONE_SERVER
+from zones import CHILD_SERVER, REFUSING_SERVER, ROOT_SERVER, TEST_SERVER, ZONE_SERVER
 
 RESOLVER = '192.0.2.53'
+_AUTHORITATIVE = (ROOT_SERVER, TEST_SERVER, ZONE_SERVER, REFUSING_SERVER, CHILD_SERVER)
 
 _NAMED = '''
 options {{
@@ -19,6 +20,7 @@ options {{
     querylog yes;
     // Some zones hold what a careful operator would not publish.
     check-names primary ignore; check-mx ignore; check-integrity no;
+    max-records-per-type 0;
 }};
 key rndc {{ algorithm hmac-sha256; secret "{secret}"; }};
 controls {{ inet 127.0.0.1 port 953 allow {{ 127.0.0.1; }} keys {{ rndc; }}; }};
@@ -71,11 +73,11 @@ class NameServers:
         a zone cut answers differently."""
         self._tree = tree
         views = []
-        for address in (ROOT_SERVER, TEST_SERVER, ZONE_SERVER, REFUSING_SERVER):
+        for address in _AUTHORITATIVE:
             zones = ''.join(f'    zone "{zone.name}" {{ type primary; file "{tree.inside(tree.file(zone))}"; }};\n'
                             for zone in tree.zones.values() if zone.server == address)
             views.append(f'view "{address}" {{\n    match-destinations {{ {address}; }};\n{zones}}};')
-        addresses = ' '.join(f'{one};' for one in (ROOT_SERVER, TEST_SERVER, ZONE_SERVER, REFUSING_SERVER))
+        addresses = ' '.join(f'{one};' for one in _AUTHORITATIVE)
         secret = base64.b64encode(secrets.token_bytes(32)).decode()
         (self.lab / 'named.conf').write_text(
             _NAMED.format(addresses=addresses, secret=secret, views='\n'.join(views)))

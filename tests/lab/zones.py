@@ -6,13 +6,24 @@ import concurrent.futures
 import hashlib
 import os
 import re
+import struct
 import subprocess
+import time
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-ROOT_SERVER, TEST_SERVER, ZONE_SERVER, REFUSING_SERVER = '192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4'
+ROOT_SERVER, TEST_SERVER, ZONE_SERVER, REFUSING_SERVER, CHILD_SERVER = (
+    '192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.5')
 TTL = 300
+# Without signatures. Of the second and third the parent says that they are signed, in a way that nobody can check,
+# which is as good as unsigned (RFC 4035 5.2).
+_UNSIGNED = ('insecure', 'unknown-algorithm', 'unknown-digest')
+_NSEC3 = {'nsec3': ['-3', '-', '-H', '0'], 'opt-out': ['-3', '-', '-H', '0', '-A']}
+
+
+def wire_name(name):
+    return b''.join(bytes([len(label)]) + label.encode() for label in name.split('.') if label) + b'\0'
 
 
 class Key:
@@ -21,6 +32,7 @@ class Key:
     def __init__(self):
         key = ec.generate_private_key(ec.SECP256R1())
         point = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        self._key = key
         self.public = base64.b64encode(point[1:]).decode()
         self._rdata = bytes([1, 1, 3, 13]) + point[1:]  # flags 257, protocol 3, algorithm 13 (RFC 4034 2.1)
         self._private = base64.b64encode(key.private_numbers().private_value.to_bytes(32, 'big')).decode()
@@ -32,10 +44,20 @@ class Key:
         total = sum(byte << 8 if index % 2 == 0 else byte for index, byte in enumerate(self._rdata))  # RFC 4034 B
         return (total + (total >> 16)) & 0xffff
 
-    def ds(self, zone, right=True):
-        wire = b''.join(bytes([len(label)]) + label.encode() for label in zone.split('.') if label) + b'\0'
-        digest = hashlib.sha256(wire + self._rdata if right else b'another key').hexdigest()
-        return f'{zone} {TTL} IN DS {self.tag()} 13 2 {digest}'
+    def ds(self, zone, kind):
+        digest = hashlib.sha256(wire_name(zone) + self._rdata if kind != 'bogus' else b'another key').hexdigest()
+        algorithm, digest_type = 200 if kind == 'unknown-algorithm' else 13, 200 if kind == 'unknown-digest' else 2
+        return f'{zone} {TTL} IN DS {self.tag()} {algorithm} {digest_type} {digest}'
+
+    def rrsig(self, zone, owner, rrtype, rdata):
+        """RDATA of the RRSIG of an RRset, all in wire format (RFC 4034 3.1)."""
+        now = int(time.time())
+        head = struct.pack('!HBBIIIH', rrtype, 13, owner.count('.'), TTL, now + 86400, now - 3600, self.tag())
+        head += wire_name(zone)
+        fixed = wire_name(owner) + struct.pack('!HHI', rrtype, 1, TTL)
+        signed = head + b''.join(fixed + struct.pack('!H', len(one)) + one for one in sorted(rdata))
+        r, s = utils.decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA256())))
+        return head + r.to_bytes(32, 'big') + s.to_bytes(32, 'big')
 
     def write(self, folder, zone):
         base = folder / f'K{zone}+013+{self.tag():05}'
@@ -79,6 +101,7 @@ class Tree:
         test.add('ns.test.', f'A {TEST_SERVER}')
         test.add('zones.test.', f'A {ZONE_SERVER}')
         test.add('refuses.test.', f'A {REFUSING_SERVER}')
+        test.add('children.test.', f'A {CHILD_SERVER}')
         root.add('ns.test.', f'A {TEST_SERVER}')
         self._delegate(root, test)
 
@@ -89,13 +112,29 @@ class Tree:
     def _delegate(self, parent, child):
         parent.add(child.name, f'NS {child.server_name}')
         if child.kind != 'insecure':
-            parent.records.append(self.key.ds(child.name, right=child.kind != 'bogus'))
+            parent.records.append(self.key.ds(child.name, child.kind))
 
-    def zone(self, name, kind='signed'):
-        """A new zone directly below `test.`"""
+    def zone(self, name, kind='signed', habit=None):
+        """A new zone directly below `test.` `habit`: the address of the server that the world is told to ask, if that
+        is another than the one that holds the zone."""
         zone = self._new(name, kind)
+        if habit:
+            zone.server_name = f'ns.{name.partition(".")[0]}.habits.test.'
+            self.zones['test.'].add(zone.server_name, f'A {habit}')
         self._delegate(self.zones['test.'], zone)
         return zone
+
+    def child(self, parent, name, kind):
+        """A new zone below another one, on a server of its own."""
+        zone = self._new(name, kind, server=CHILD_SERVER, server_name='children.test.')
+        self._delegate(parent, zone)
+        return zone
+
+    def zone_of(self, name):
+        """The zone that a name with its final dot belongs to."""
+        while name not in self.zones:
+            name = name.partition('.')[2]
+        return self.zones[name]
 
     def file(self, zone):
         return self.folder / (('root' if zone.name == '.' else zone.name) + 'zone')
@@ -110,14 +149,17 @@ class Tree:
 
     def write_zone(self, zone):
         plain, final = self.file(zone).with_suffix('.plain'), self.file(zone)
-        if zone.kind == 'insecure':
+        if zone.kind in _UNSIGNED:
             final.write_text(zone.text())
             return
         name = self.key.write(self.folder, zone.name)
         plain.write_text(zone.text() + self.key.dnskey(zone.name) + '\n')
         # -z: the one key signs everything; -P: zones with deliberate faults must not be refused.
+        options = _NSEC3.get(zone.kind, [])
+        if zone.kind == 'expired':
+            options = ['-s', _days_ago(30), '-e', _days_ago(1)]
         signed = subprocess.run(['chroot', self._root, 'dnssec-signzone', '-q', '-z', '-P', '-O', 'full', '-f', '-',
-                                 '-o', zone.name, self.inside(plain), self.inside(self.folder / name)],
+                                 *options, '-o', zone.name, self.inside(plain), self.inside(self.folder / name)],
                                 capture_output=True, text=True)
         if signed.returncode:
             raise RuntimeError(f'{zone.name} cannot be signed: {signed.stderr}\n{plain.read_text()}')
@@ -134,7 +176,12 @@ class Tree:
     @staticmethod
     def _is_broken(zone, line):
         parts = line.split()
-        return len(parts) > 4 and parts[3] == 'RRSIG' and (parts[0].lower(), parts[4]) in zone.broken
+        owners = parts and (parts[0].lower(), f'any.{zone.name}')
+        return len(parts) > 4 and parts[3] == 'RRSIG' and any((owner, parts[4]) in zone.broken for owner in owners)
+
+
+def _days_ago(days):
+    return time.strftime('%Y%m%d%H%M%S', time.gmtime(time.time() - days * 86400))
 
 
 def _damage(line):
