@@ -1,5 +1,7 @@
 """The checks that follow from cases.toml alone."""
 
+import json
+
 from cases import judge_decision, judge_delivery
 from report import Check
 
@@ -12,10 +14,23 @@ def decision(lab, made):
             owner, rrtype = question.split()
             if lab.asked(f'{owner}.{case.domain}', rrtype):
                 faults.append(f'{question} was asked for')
-        return faults
+        # `explain` asks no agent: once is enough.
+        return faults + (_replayed(made, case, options) if made.backend == 'fork' else [])
 
     for case in lab.cases:
         yield _check('decision', lab, made, case, run)
+
+
+def _replayed(made, case, options):
+    """`explain --json` gives the right decision, and its evidence gives that decision again, to the last member: the
+    time that it was made at is part of the evidence, so that nothing may differ."""
+    explained = made.sealane('explain', '--json', *options, case.asked).stdout
+    decision = json.loads(explained)['decision']
+    replayed = json.loads(made.sealane('decide', '--json', '--evidence', '-', input=explained).stdout)
+    faults = [f'explain: {fault}' for fault in judge_decision(case, decision)]
+    if replayed != decision:
+        faults.append(f'decide --evidence: {replayed}, explain: {decision}')
+    return faults
 
 
 def exim(lab, made):
