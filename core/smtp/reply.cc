@@ -10,6 +10,8 @@ namespace sealane::smtp {
 
 namespace {
 
+constexpr std::size_t most_shown = 512;  // octets of a reply
+
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 // RFC 5321 §4.2: Reply-code = %x32-35 %x30-35 %x30-39; a second digit above 5 is seen in the wild and means no harm.
@@ -22,8 +24,8 @@ int code_of(std::string_view line) {
 
 std::string Reply::text() const {
   std::string text = std::to_string(code);
-  for (std::size_t i = 0; i < lines.size(); ++i) text += (i == 0 ? " " : " / ") + printable(lines[i]);
-  return printable(text, 512);
+  for (std::size_t i = 0; i < lines.size() && text.size() <= most_shown; ++i) text += (i == 0 ? " " : " / ") + lines[i];
+  return printable(text, most_shown);
 }
 
 bool Reply::offers(std::string_view keyword) const {

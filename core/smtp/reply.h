@@ -15,7 +15,7 @@ struct Reply {
   std::vector<std::string> lines;  // the text behind the code, raw but without its line end; at least one
 
   [[nodiscard]] bool good() const { return code >= 200 && code < 300; }
-  // One line for a log: "250 first / second", printable.
+  // One line for a log: "250 first / second", printable, at most 2100 octets.
   [[nodiscard]] std::string text() const;
   // Of a reply to EHLO (RFC 5321 §4.1.1.1): is `keyword`, in upper case, among the lines after the first?
   [[nodiscard]] bool offers(std::string_view keyword) const;
