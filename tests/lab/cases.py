@@ -15,7 +15,8 @@ from sink import Host
 _CASE_KEYS = {'rule', 'zone', 'server', 'child', 'host', 'many', 'mx', 'records', 'wire', 'bogus', 'refused', 'policy',
               'override', 'ask', 'options', 'decide', 'unasked', 'exim', 'sni', 'demo'}
 _HOST_KEYS = {'cert', 'sends', 'tlsa', 'tlsa_at', 'in', 'family', 'alias', 'starttls', 'max_tls', 'refuse'}
-_POLICY_KEYS = {'mode', 'mx', 'max_age', 'cert', 'fault', 'server', 'alias', 'txt', 'text', 'content_type'}
+_POLICY_KEYS = {'mode', 'mx', 'max_age', 'cert', 'fault', 'server', 'alias', 'at', 'txt', 'text',
+                'content_type'}
 _SHARED = {'secure': 'signed', 'insecure': 'insecure', 'bogus': 'bogus'}
 
 
@@ -169,17 +170,18 @@ class World:
             lines = ['version: STSv1', f'mode: {data["mode"]}', *(f'mx: {pattern}' for pattern in patterns),
                      f'max_age: {data.get("max_age", 86400)}']
             text = '\n'.join(lines) + '\n'
-        policy = Policy(case.domain, text, data.get('cert', 'right'), data.get('fault'),
+        domain = f'{data["at"]}.{case.domain}' if 'at' in data else case.domain
+        policy = Policy(domain, text, data.get('cert', 'right'), data.get('fault'),
                         data.get('content_type', 'text/plain'))
         self.policies.add(policy)
-        host = 'mta-sts.' + zone.name
+        host = f'mta-sts.{domain}.'
         if 'alias' in data:
             zone.add(host, f'CNAME {data["alias"]}')
             host = data['alias']
         if data.get('server') != 'unnamed':
             self.tree.zone_of(host).add(host, f'A {NOBODY if data.get("server") == "down" else POLICY_ADDRESS}')
         for text in data.get('txt', ['v=STSv1; id=1;']):
-            zone.add('_mta-sts.' + zone.name, f'TXT "{text}"')
+            zone.add(f'_mta-sts.{domain}.', f'TXT "{text}"')
 
 
 def _full_name(short, host, case):
@@ -202,7 +204,8 @@ def _owner(text, zone):
     return zone.name if text == '@' else f'{text}.{zone.name}'
 
 
-_DECISION_KEYS = ('action', 'reason', 'mechanism', 'mx_dnssec', 'others', 'implicit', 'floor', 'next_hop')
+_DECISION_KEYS = ('action', 'reason', 'mechanism', 'mx_dnssec', 'others', 'implicit', 'floor', 'next_hop',
+                  'complete')
 
 
 def judge_decision(case, decision):

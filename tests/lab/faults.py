@@ -12,11 +12,14 @@ import shutil
 import signal
 import socket
 import socketserver
+import sqlite3
+import subprocess
 import threading
 
 import machine as machines
 import resolvers
 from cases import Case
+from process import wait_until
 from report import Check
 
 SCENARIOS = []
@@ -38,6 +41,16 @@ def world():
         yield Case(name, {
             'rule': 'used by one scenario', 'zone': 'insecure', 'host': {'mx1': {}, 'evil': {}}, 'mx': ['10 mx1'],
             'policy': {'mode': 'enforce', 'mx': ['mx1']}}, f'{name}.test')
+    for backend in ('agent', 'fork'):
+        for name in (f'slow-{backend}', f'null-{backend}', f'private-{backend}'):
+            yield Case(name, {
+                'rule': 'used by one scenario', 'zone': 'insecure', 'host': {'mx1': {}, 'evil': {}}, 'mx': ['10 mx1'],
+                'policy': {'mode': 'enforce', 'mx': ['mx1']}}, f'{name}.test')
+        name = f'gone-{backend}'
+        yield Case(name, {
+            'rule': 'used by one scenario', 'zone': 'insecure', 'ask': 'sub', 'host': {'mx1': {}}, 'mx': ['10 mx1'],
+            'records': [f'sub MX 10 mx1.{name}.test.'], 'policy': {'mode': 'enforce', 'mx': ['mx1'], 'at': 'sub'}},
+            f'{name}.test')
     yield Case('encrypt-shared', {
         'rule': 'a weaker demand than sts-other-name has, on the same host', 'zone': 'insecure',
         'mx': ['10 mx1.sts-other-name.test.']}, 'encrypt-shared.test')
@@ -107,6 +120,16 @@ def _reason(made, reason, status=75, domain='dane-ee.test'):
     if f'"reason":"{reason}"' in done.stdout.replace(' ', '') and done.returncode == status:
         return []
     return [f'sealane query --local: exit {done.returncode}, not {reason}: {done.stdout}{done.stderr}']
+
+
+def _no_weaker(made, names=PROTECTED):
+    """No decision about these leaves a host to TLS without authentication, or to clear text."""
+    faults = []
+    for domain, decision in made.decide(*(f'{name}.test' for name in names)).items():
+        demands = [host['tls'] for host in decision['hosts']]
+        if set(demands) - {'skip', 'dane', 'pkix'} or decision['others'] != 'skip' or decision['action'] == 'reject':
+            faults.append(f'{domain}: {decision["action"]}, {demands}, others {decision["others"]}')
+    return faults
 
 
 def _agent_refuses_to_start(made, why):
@@ -262,7 +285,7 @@ def store_unreadable(lab, made):
     store = made.root / 'var/lib/sealane/sealane.db'
     store.mkdir()
     made.start()
-    return _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain']) + _delivered(lab, made, ['dane-ee'])
+    return _no_weaker(made) + _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain']) + _delivered(lab, made, ['dane-ee'])
 
 
 @scenario()
@@ -274,7 +297,73 @@ def store_corrupt(lab, made):
     owner = (made.root / 'var/lib/sealane').stat()
     os.chown(store, owner.st_uid, owner.st_gid)
     made.start()
-    return _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain']) + _delivered(lab, made, ['dane-ee'])
+    return (_no_weaker(made) + _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
+            + _delivered(lab, made, ['dane-ee']))
+
+
+@scenario()
+def store_newer(lab, made):
+    """A store of a later release's schema: only DANE over a secure MX goes on, and the store stays as it is."""
+    made.start()
+    made.decide('dane-ee.test')  # makes the store
+    made.stop()
+    store = made.root / 'var/lib/sealane/sealane.db'
+    with contextlib.closing(sqlite3.connect(store)) as db:
+        db.execute('PRAGMA user_version = 1000')
+    made.start()
+    faults = _no_weaker(made) + _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
+    with contextlib.closing(sqlite3.connect(store)) as db:
+        if db.execute('PRAGMA user_version').fetchone() != (1000,):
+            faults.append('the store was changed')
+    return faults + _delivered(lab, made, ['dane-ee'])
+
+
+def _said(made, domain):
+    """What the back end tells its administrator while it decides."""
+    decided = made.sealane('query', '--json', *(['--local'] if made.backend == 'fork' else []), domain)
+    return decided.stdout, decided.stderr + (made.agent.log.read_text() if made.agent else '')
+
+
+def _decides_from_memory(lab, made, why):
+    """What is learned now cannot be kept on disk, but holds, and that is said."""
+    decision, said = _said(made, 'sts-not-listed.test')
+    faults = [] if '"reason":"sts-mismatch"' in decision else [f'no decision by the new policy: {decision}']
+    if not re.search(why, said):
+        faults.append(f'the log does not say {why}: {said}')
+    return (faults + _no_weaker(made) + _queued(lab, made, 'cert-name|TLS', ['sts-other-name'])
+            + _delivered(lab, made, ['dane-ee', 'sts']))
+
+
+def _on_own_disk(made):
+    """A small file system for the store, which is made there."""
+    folder = made.root / 'var/lib/sealane'
+    owner = folder.stat()
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size=256k,mode=700,uid={owner.st_uid},gid={owner.st_gid}', 'store',
+                    folder], check=True)
+    made.start()
+    made.decide('dane-ee.test')
+    return folder
+
+
+@scenario(backends=('agent',))
+def store_full(lab, made):
+    """No space left for the store of a running agent: decided from memory."""
+    folder = _on_own_disk(made)
+    with contextlib.suppress(OSError), (folder / 'filler').open('wb', buffering=0) as filler:
+        while True:
+            filler.write(b'x' * 512)
+    return _decides_from_memory(lab, made, 'store: .*(full|space).*memory only')
+
+
+@scenario()
+def store_read_only(lab, made):
+    """A store on a read-only file system, which cannot be opened: only DANE over a secure MX goes on."""
+    folder = _on_own_disk(made)
+    made.stop()
+    subprocess.run(['mount', '-o', 'remount,ro', folder], check=True)
+    made.start()
+    return (_no_weaker(made) + _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
+            + _delivered(lab, made, ['dane-ee']))
 
 
 @scenario(config={'trust_anchor': '/lab/missing.key'})
@@ -296,6 +385,21 @@ def configuration_broken(lab, made):
     return _cannot_start(lab, made, 'unheard_of', 'unheard_of')
 
 
+@scenario(backends=('agent',))
+def ca_file_lost(lab, made):
+    """A CA file without a certificate when the agent is told to reload: the old one stays, and that is said."""
+    made.start()
+    made.decide('plain.test')  # a signal that comes while the agent is still starting has nothing to reload
+    (made.root / 'lab/ca.pem').write_text('')
+    made.agent.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: re.search('not reloaded, the old configuration stays: .*CA', made.agent.log.read_text()),
+               'the agent says that it does not reload')
+    # The decision lists the host; that the policy could be fetched shows that the old authorities are known.
+    decision = made.decide('sts.test')['sts.test']
+    faults = [] if decision['reason'] == 'sts-match' else [f'no policy by the old CA file: {decision}']
+    return faults + _no_weaker(made) + _reason(made, 'ca-file')
+
+
 def _cannot_start(lab, made, why, reason):
     faults = _agent_refuses_to_start(made, why) + _reason(made, reason)
     # Exim with the agent back end sees a dead agent; the other one asks the library itself.
@@ -312,6 +416,7 @@ def trust_anchor_wrong(lab, made):
         return faults + _queued(lab, made, 'trust.anchor', [*PROTECTED, 'plain'])
     with contextlib.suppress(RuntimeError):  # refusing to start is right too
         made.start_agent()
+        faults += _no_weaker(made)
     return faults + _queued(lab, made, 'trust.anchor|agent', [*PROTECTED, 'plain'])
 
 
@@ -319,7 +424,17 @@ def trust_anchor_wrong(lab, made):
 def clock_1970(lab, made):
     """A clock in 1970: no decision."""
     made.start()
-    return _reason(made, 'clock') + _queued(lab, made, 'clock')
+    return _reason(made, 'clock') + _no_weaker(made) + _queued(lab, made, 'clock')
+
+
+@scenario(config={'https_private': 'no'})
+def policy_host_private(lab, made):
+    """A policy host at an address that is not of the Internet: it is not connected to, and there is no policy."""
+    made.start()
+    domain = f'private-{made.backend}.test'
+    decision = made.decide(domain)[domain]
+    got = decision['action'], decision['sts']['state'], lab.policies.count(f'mta-sts.{domain}')
+    return [] if got == ('deliver', 'unavailable', 0) else [f'{got}: {decision}']
 
 
 # Resolvers
@@ -335,14 +450,22 @@ def resolver_strips(lab, made):
 def resolver_strips_by_configuration(lab, made):
     """A resolver that strips DNSSEC, set by the administrator: no decision, and the reason."""
     made.start()
-    return _reason(made, 'resolver-no-dnssec') + _queued(lab, made, 'resolver-no-dnssec')
+    return _reason(made, 'resolver-no-dnssec') + _no_weaker(made) + _queued(lab, made, 'resolver-no-dnssec')
+
+
+@scenario(config={'resolver': 'auto', 'root_hints': '/lab/nobody.hints', 'dns_timeout': '2s'}, resolver=resolvers.STRIPS)
+def resolver_strips_no_recursion(lab, made):
+    """A resolver that strips DNSSEC, and no way to the root's name servers: no decision, and the reason."""
+    (made.root / 'lab/nobody.hints').write_text(f'. 3600000 NS a.root.\na.root. 3600000 A {resolvers.SILENT}\n')
+    made.start()
+    return _reason(made, 'resolver-no-dnssec') + _no_weaker(made) + _queued(lab, made, 'resolver-no-dnssec')
 
 
 @scenario(config={'resolver': resolvers.SILENT})
 def resolver_silent(lab, made):
     """A resolver that never answers: mail waits."""
     made.start()
-    return _queued(lab, made, 'sealane', ['dane-ee', 'sts-other-name'])
+    return _no_weaker(made) + _queued(lab, made, 'sealane', ['dane-ee', 'sts-other-name'])
 
 
 @scenario(config={'resolver': resolvers.SERVFAIL})
@@ -372,6 +495,80 @@ def policy_survives(lab, made):
     if (decision['action'], (decision['sts'] or {}).get('state')) != ('defer', 'cached'):
         faults.append(f'not deferred by the cached policy: {decision}')
     return faults + _queued(lab, made, 'sts-mismatch', [name], 'after')
+
+
+def _keeps_policy(lab, made, kind, changed, spoiled=None, options=()):
+    """A machine that has learned an enforced policy, restarted after the zone has `changed`: its decision then."""
+    made.start()
+    case = lab.by_name[f'{kind}-{made.backend}']
+    before = made.decide(case.asked)[case.asked]
+    if before['reason'] != 'sts-match':
+        raise AssertionError(f'no policy was learned: {before}')
+    zone = lab.tree.zones[f'{case.domain}.']
+    zone.records = changed(zone.records)
+    lab.servers.replace(zone)
+    if spoiled:
+        lab.policies.policies[f'mta-sts.{case.asked}'].fault = spoiled
+    made.stop()
+    made.start()
+    return case, made.decide(case.asked, options=options)[case.asked]
+
+
+def _contradicts(lab, made, case, decision):
+    got = decision['action'], decision['reason'], decision['mx_dnssec'], decision['others']
+    wanted = 'defer', 'mx-contradicts-policy', 'insecure', 'skip'
+    return ([] if got == wanted else [f'{got}, not {wanted}']) + _queued(lab, made, 'mx-contradicts-policy', [case.name])
+
+
+@scenario(backends=('agent',))
+def deadline(lab, made):
+    """The deadline passes: each lookup that is missing has its own value, and none makes a signed domain look plain."""
+    def ask(rrtype, *names):
+        """The deadline lies before libunbound gives up a lookup, which takes it a second or more."""
+        resolver = lab.resolvers.counting(resolvers.spoils(rrtype, 'dropped'))
+        with lab.machine('agent', config={'resolver': resolver}) as own:
+            own.start()
+            own.decide('nxdomain.test')  # now it is ready, and has the keys of the root and of `test.`
+            return [f'{name} without {rrtype}: {got}' for name in names for got in _late(own, f'{name}.test', rrtype)]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(ask, rrtype, *names) for rrtype, names in (
+            ('MX', ['dane-ee', 'plain']), ('A', ['dane-ee', 'plain']), ('TLSA', ['dane-ee']), ('TXT', ['sts', 'sts-signed']))]
+        return [fault for job in jobs for fault in job.result()]
+
+
+def _late(made, domain, rrtype):
+    decision = made.decide(domain, options=['--wait=700ms'])[domain]
+    demands = {host['tls'] for host in decision['hosts']}
+    waits = (decision['action'], decision['reason']) == ('defer', 'deadline') and demands <= {'skip'}
+    # RFC 8461 §10.2: a policy that was never known holds up no mail.
+    goes = rrtype == 'TXT' and (decision['action'], decision['sts']['state']) == ('deliver', 'pending')
+    return [] if (waits or goes) and not decision['complete'] else [decision]
+
+
+@scenario()
+def policy_against_null_mx(lab, made):
+    """An unsigned null MX of a domain whose policy is in force bounces nothing."""
+    return _contradicts(lab, made, *_keeps_policy(lab, made, 'null', lambda records: [
+        re.sub(' MX .*', ' MX 0 .', record) for record in records]))
+
+
+@scenario()
+def policy_against_nxdomain(lab, made):
+    """An unsigned NXDOMAIN of a domain whose policy is in force bounces nothing."""
+    return _contradicts(lab, made, *_keeps_policy(lab, made, 'gone', lambda records: [
+        record for record in records if 'sub.' not in record.split()[0]]))
+
+
+@scenario(config={'https_timeout': '30s'})
+def policy_at_deadline(lab, made):
+    """A new id whose policy does not come before the deadline: the old policy holds, and a redirected MX is refused."""
+    def changed(records):
+        evil = [re.sub(r' MX 10 mx1', ' MX 10 evil', record).replace('id=1', 'id=2') for record in records]
+        return evil
+    _, decision = _keeps_policy(lab, made, 'slow', changed, 'silent', ['--wait=8s'])
+    got = decision['complete'], decision['sts'] and decision['sts']['state'], decision['reason'], decision['others']
+    return [] if got == (False, 'cached', 'sts-mismatch', 'skip') else [f'{got}: {decision}']
 
 
 @scenario(backends=('agent',))

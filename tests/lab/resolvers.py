@@ -78,9 +78,9 @@ def _servfail(query, ask):
 # Habits of the server of a zone
 
 def spoils(rrtype, how):
-    """Every question of one type: `dropped`, or answered with an error code."""
+    """Every question of one type, but for the root: `dropped`, or answered with an error code."""
     def habit(query, ask):
-        if _question(query)[1] != TYPES[rrtype]:
+        if _question(query)[1] != TYPES[rrtype] or not _question(query)[0]:
             return ask(query)
         return None if how == 'dropped' else _bare(query, rcode=_RCODES[how])
     return habit
@@ -201,9 +201,9 @@ class Resolvers:
             server.habit, server.questions, server.upstream = habit, self.questions[address], upstream
             threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def counting(self):
-        """A new address that passes everything on, for a test that counts its own questions."""
+    def counting(self, habit=_pass):
+        """A new address that passes everything on, or has this habit, for a test that counts its own questions."""
         address = f'192.0.2.{self._spare}'
         self._spare += 1
-        self._listen(address, _pass)
+        self._listen(address, habit)
         return address
