@@ -81,6 +81,7 @@ class Agent {
   Result<int> open_socket();
   void serve();
   void reload();
+  void tell_watchdog();
   void retire(std::unique_ptr<Backend> backend);
 
   std::string config_path_;
@@ -91,6 +92,7 @@ class Agent {
   // Backends that were replaced, while their questions are still being answered.
   std::map<const Backend*, std::pair<std::unique_ptr<Backend>, Loop::Timer>> retired_;
   std::unique_ptr<Listener> listener_;
+  Loop::Timer watchdog_;
   int socket_ = -1;              // until the listener takes it over
   std::string own_socket_path_;  // empty: the socket is systemd's
   int status_ = EX_OK;
@@ -153,6 +155,15 @@ void Agent::serve() {
   log_(Level::notice, own_socket_path_.empty() ? "listening on the socket that systemd handed over"
                                                : "listening on " + own_socket_path_);
   notify_systemd("READY=1");
+  tell_watchdog();
+}
+
+// From the loop itself: what it shows is that the loop still turns.
+void Agent::tell_watchdog() {
+  const auto interval = watchdog_interval();
+  if (!interval) return;
+  notify_systemd("WATCHDOG=1");
+  watchdog_ = loop_.after(*interval, [this] { tell_watchdog(); });
 }
 
 void Agent::reload() {

@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstddef>
 #include <cstdlib>
 #include <string>
@@ -36,6 +37,17 @@ void notify_systemd(std::string_view state) {
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
   (void)::sendto(fd, state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address), size);
   ::close(fd);
+}
+
+std::optional<Millis> watchdog_interval() {
+  const char* pid = ::getenv("WATCHDOG_PID");
+  const char* text = ::getenv("WATCHDOG_USEC");
+  if (text == nullptr || (pid != nullptr && std::to_string(::getpid()) != pid)) return std::nullopt;
+  const std::string_view digits = text;
+  std::int64_t usec = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), usec);
+  if (error != std::errc{} || end != digits.data() + digits.size() || usec < 3000) return std::nullopt;
+  return Millis{usec / 1000 / 3};
 }
 
 Result<std::optional<int>> socket_from_systemd() {

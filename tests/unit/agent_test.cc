@@ -618,6 +618,22 @@ TEST_CASE("systemd: readiness goes to NOTIFY_SOCKET, by path and by abstract nam
   notify_systemd("READY=1");  // not started by systemd: nothing happens
 }
 
+TEST_CASE("systemd: the watchdog is told thrice in its time, and only where it asks") {
+  CHECK_FALSE(watchdog_interval());
+  ::setenv("WATCHDOG_USEC", "30000000", 1);
+  CHECK(watchdog_interval() == Millis{10000});
+  ::setenv("WATCHDOG_PID", "1", 1);
+  CHECK_FALSE(watchdog_interval());
+  ::setenv("WATCHDOG_PID", std::to_string(::getpid()).c_str(), 1);
+  CHECK(watchdog_interval() == Millis{10000});
+  for (const char* rubbish : {"", "x", "-5", "2999", "30000000s", "99999999999999999999"}) {
+    ::setenv("WATCHDOG_USEC", rubbish, 1);
+    CHECK_FALSE(watchdog_interval());
+  }
+  ::unsetenv("WATCHDOG_USEC");
+  ::unsetenv("WATCHDOG_PID");
+}
+
 TEST_CASE("systemd: a socket that is meant for another process is not taken") {
   ::setenv("LISTEN_FDS", "1", 1);
   ::setenv("LISTEN_PID", "1", 1);
