@@ -40,12 +40,13 @@ demo: deps all roots  ## real messages through a real Exim to a dozen domains, a
 
 check: deps $(ASAN)/build.ninja all roots  ## all tests: units and corpora with sanitizers, lints, the laboratory
 	ninja -C $(ASAN)
-	tests/run $(ASAN):unit,abi,fuzz $(PLAIN):lint,lab
+	tests/run $(ASAN):unit,abi,fuzz $(PLAIN):lint,packaging,lab
 
-check-full: check $(CLANG)/build.ninja  ## besides: the second compiler with sanitizers, clang-tidy
+check-full: check demo $(CLANG)/build.ninja  ## besides: the demonstration, the second compiler, clang-tidy, the packages
 	ninja -C $(CLANG)
 	tests/run $(CLANG):unit,abi,fuzz
 	$(MAKE) tidy
+	$(MAKE) deb-check
 
 SECONDS = 600
 fuzz: $(FUZZ)/build.ninja  ## every parser under libFuzzer (SECONDS=600 for each); fails on any finding
@@ -70,8 +71,11 @@ SUITES = bookworm
 deb: | deps  ## Debian packages, built and examined in a root of their own (build/deb; SUITES="bookworm trixie")
 	set -e; for suite in $(SUITES); do packaging/build-deb $$suite; done
 
-deb-check: deb  ## install those packages beside Exim, look at what a user has then, and purge them
-	set -e; for suite in $(SUITES); do tests/packaging/install $$suite; done
+# Machines with systemd, of which each test has its own; half an hour for both releases.
+deb-check: SUITES = bookworm trixie
+deb-check: deb  ## their tests: use as documented, contents, purge, upgrade, the same packages from a second build
+	set -e; for suite in $(SUITES); do for test in install mail upgrade reproduce; do \
+		echo "== $$test $$suite"; tests/packaging/$$test $$suite; done; done
 
 clean:  ## remove what was built, but not the roots
 	rm -rf $(PLAIN) $(ASAN) $(CLANG) $(FUZZ)

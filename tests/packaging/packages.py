@@ -7,6 +7,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ['libsealane0', 'libsealane-dev', 'sealane', 'sealane-exim']
+_MOST_LINES = 30  # of what is shown of a failure
 
 
 class Failed(Exception):
@@ -22,7 +23,7 @@ class Report:
         self.passed += bool(good)
         self.failed += not good
         if not good and detail:
-            print('    ' + str(detail).strip().replace('\n', '\n    '), flush=True)
+            print(*('    ' + line for line in str(detail).strip().splitlines()[-_MOST_LINES:]), sep='\n', flush=True)
         if not good and needed:
             raise Failed(what)
 
