@@ -214,7 +214,7 @@ Result<std::size_t> Client::read_some(char* buffer, std::size_t size, MonoTime u
 
 Result<Reply> Client::receive(MonoTime until) {
   for (;;) {
-    auto reply = take_reply(unread_);
+    auto reply = reader_.take(unread_);
     if (!reply) return tl::make_unexpected(reply.error());
     if (*reply) return std::move(**reply);
     char buffer[buffer_octets];

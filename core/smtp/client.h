@@ -66,6 +66,7 @@ class Client {
   [[nodiscard]] Result<std::size_t> read_some(char* buffer, std::size_t size, MonoTime until);
   struct Tls;
   int fd_;
+  ReplyReader reader_;
   std::string unread_;
   std::unique_ptr<Tls> tls_;
 };

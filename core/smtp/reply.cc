@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/bytes.h"
 
@@ -35,33 +36,38 @@ bool Reply::offers(std::string_view keyword) const {
          });
 }
 
-Result<std::optional<Reply>> take_reply(std::string& unread) {
-  Reply reply;
+Result<bool> ReplyReader::add(std::string_view line) {
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+  const int code = code_of(line);
+  const bool last = line.size() == 3 || (line.size() > 3 && line[3] == ' ');
+  if (code == 0 || (!last && line[3] != '-')) return failure("the server does not speak SMTP: " + printable(line, 80));
+  if (reply_.code != 0 && reply_.code != code) {
+    return failure("the server's reply has two codes: " + printable(line, 80));
+  }
+  reply_.code = code;
+  reply_.lines.emplace_back(line.substr(std::min<std::size_t>(4, line.size())));
+  return last;
+}
+
+Result<std::optional<Reply>> ReplyReader::take(std::string& unread) {
   std::size_t at = 0;
   for (;;) {
     const std::size_t end = unread.find('\n', at);
-    if (std::min(end, unread.size()) - at > longest_line) return failure("the server sent an over-long line");
-    if (unread.size() > longest_reply && end == std::string::npos) return failure("the server's reply is too long");
-    if (end == std::string::npos) return std::optional<Reply>();
-    if (end > longest_reply) return failure("the server's reply is too long");
-    std::string_view line(unread.data() + at, end - at);
-    at = end + 1;
-    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-
-    const int code = code_of(line);
-    const bool last = line.size() == 3 || (line.size() > 3 && line[3] == ' ');
-    if (code == 0 || (!last && line[3] != '-')) {
-      return failure("the server does not speak SMTP: " + printable(line, 80));
-    }
-    if (reply.code != 0 && reply.code != code) {
-      return failure("the server's reply has two codes: " + printable(line, 80));
-    }
-    reply.code = code;
-    reply.lines.emplace_back(line.substr(std::min<std::size_t>(4, line.size())));
-    if (last) {
+    const std::size_t length = std::min(end, unread.size()) - at;
+    if (length > longest_line) return failure("the server sent an over-long line");
+    if (octets_ + length > longest_reply) return failure("the server's reply is too long");
+    if (end == std::string::npos) {
       unread.erase(0, at);
-      return std::optional<Reply>(std::move(reply));
+      return std::optional<Reply>();
     }
+    const auto last = add({unread.data() + at, length});
+    if (!last) return tl::make_unexpected(last.error());
+    octets_ += length + 1;
+    at = end + 1;
+    if (!*last) continue;
+    unread.erase(0, at);
+    octets_ = 0;
+    return std::optional<Reply>(std::exchange(reply_, {}));
   }
 }
 

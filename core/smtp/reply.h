@@ -25,9 +25,18 @@ struct Reply {
 inline constexpr std::size_t longest_line = 4096;
 inline constexpr std::size_t longest_reply = 65536;
 
-// Takes one whole reply off the front of `unread`; nothing: more must be read. An error: this is no reply (a malformed
-// line, codes that differ within it, too long), and nothing more can be made of the connection. A bare LF ends a line
-// too: nothing follows from it here.
-[[nodiscard]] Result<std::optional<Reply>> take_reply(std::string& unread);
+// Puts replies together, however they come in pieces, at a cost that is linear in their length.
+class ReplyReader {
+ public:
+  // Takes whole lines off the front of `unread`, up to the end of one reply; nothing: more must be read. An error: this
+  // is no reply (a malformed line, codes that differ within it, too long), and nothing more can be made of the
+  // connection. A bare LF ends a line too: nothing follows from it here.
+  [[nodiscard]] Result<std::optional<Reply>> take(std::string& unread);
+
+ private:
+  [[nodiscard]] Result<bool> add(std::string_view line);  // whether it was the last one
+  Reply reply_;                                           // as far as it has come
+  std::size_t octets_ = 0;
+};
 
 }  // namespace sealane::smtp

@@ -6,6 +6,8 @@
 namespace sealane::smtp {
 namespace {
 
+Result<std::optional<Reply>> take_reply(std::string& unread) { return ReplyReader().take(unread); }
+
 // All of `text` at once; the code, or 0 for an error, or -1 while more is wanted.
 int code_of(std::string text) {
   const auto reply = take_reply(text);
@@ -35,13 +37,17 @@ TEST_CASE("RFC 5321 §4.2: one line, several lines, and no more than one reply i
 
 TEST_CASE("a reply that comes octet by octet is the same reply") {
   const std::string whole = "220-a\r\n220 b\r\n";
+  ReplyReader reader;
   std::string unread;
   for (std::size_t i = 0; i < whole.size(); ++i) {
     unread += whole[i];
-    const auto reply = take_reply(unread);
+    const auto reply = reader.take(unread);
     REQUIRE(reply);
-    CHECK(reply->has_value() == (i + 1 == whole.size()));
+    REQUIRE(reply->has_value() == (i + 1 == whole.size()));
+    if (*reply) CHECK((*reply)->lines == std::vector<std::string>{"a", "b"});
   }
+  unread = "250 c\r\n";  // nothing of it is left for the next one
+  CHECK((*reader.take(unread).value()).lines == std::vector<std::string>{"c"});
 }
 
 TEST_CASE("RFC 5321 §4.1.1.1: keywords of EHLO, in any case, whole, and not in the first line") {
