@@ -62,6 +62,7 @@ class World:
     def __init__(self, tree, policies, sink):
         self.tree, self.policies, self.sink = tree, policies, sink
         self.habits = {}  # address -> habit of the name server there
+        self.served = {}  # address -> the domain that it serves
         self._next = itertools.count(1)
         self._next_server = itertools.count(128)
         self._shared = {name: tree.zone(f'{name}.test.', kind) for name, kind in _SHARED.items()}
@@ -110,7 +111,7 @@ class World:
         else:
             return None
         address = f'192.0.2.{next(self._next_server)}'
-        self.habits[address] = habit
+        self.habits[address], self.served[address] = habit, case.domain
         return address
 
     def _wire(self, case):

@@ -13,6 +13,7 @@ import checks
 import faults
 import machine
 import namespaces
+import rounds
 from https import PolicyServer
 from pki import Presented
 from resolvers import TYPES, Resolvers
@@ -37,7 +38,7 @@ class Laboratory:
         self.sink = Sink(pki_folder)
         self.world = cases.World(self.tree, self.policies, self.sink)
         self.cases = cases.read()
-        self.by_name = {case.name: case for case in [*self.cases, *faults.world(), *checks.world()]}
+        self.by_name = {case.name: case for case in [*self.cases, *faults.world(), *checks.world(), *rounds.world()]}
         for case in self.by_name.values():
             self.world.add(case)
         self._sender()
