@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
@@ -60,6 +61,10 @@ def _cgroup2():
     return found[0] / own[3:].strip().lstrip('/')
 
 
+def _empty(group):
+    return 'populated 0' in (group / 'cgroup.events').read_text()
+
+
 def _remove_group(group):
     """A control group in which no process is left, with those below it."""
     for folder, _, _ in os.walk(group, topdown=False):
@@ -98,8 +103,10 @@ class Booted(machine.Machine):
 
     def boot(self):
         own = _cgroup2()
-        for stale in own.glob(_PREFIX + '*'):  # of a run that was killed; one that lives cannot be removed
-            _remove_group(stale)
+        for group in own.glob(_PREFIX + '*'):  # of a run that was killed; not one that has just been made
+            with contextlib.suppress(OSError):
+                if _empty(group) and group.stat().st_mtime < time.time() - 60:
+                    _remove_group(group)
         self._group = own / f'{_PREFIX}{os.urandom(4).hex()}'
         self._group.mkdir()
         enter = f'echo 0 >{self._group}/cgroup.procs && exec "$@"'
@@ -121,7 +128,8 @@ class Booted(machine.Machine):
     @staticmethod
     def _wire(pid):
         there = ['nsenter', f'--target={pid}', '--net']
-        subprocess.run(['ip', 'link', 'add', 'machine', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', str(pid)], check=True)
+        subprocess.run(['ip', 'link', 'add', 'machine', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', str(pid)],
+                       check=True)
         for prefix, interface, addresses in (([], 'machine', (_HERE, _HERE6)), (there, 'eth0', (_THERE, _THERE6))):
             subprocess.run([*prefix, 'ip', '-batch', '-'], text=True, check=True, input='\n'.join([
                 f'addr add {addresses[0]}/30 dev {interface}', f'addr add {addresses[1]}/64 dev {interface} nodad',
@@ -135,7 +143,7 @@ class Booted(machine.Machine):
             self._process.kill()
             self._process.wait()
             self._process = None
-            wait_until(lambda: 'populated 0' in (self._group / 'cgroup.events').read_text(), 'no process is left')
+            wait_until(lambda: _empty(self._group), 'no process is left')
             _remove_group(self._group)
 
     def run(self, *command, user=None, **options):
@@ -143,13 +151,14 @@ class Booted(machine.Machine):
         if 'input' not in options:
             options.setdefault('stdin', subprocess.DEVNULL)
         as_user = ['setpriv', f'--reuid={user}', f'--regid={user}', '--init-groups'] if user else []
-        return subprocess.run(['nsenter', f'--target={self._first}', '--mount', '--uts', '--ipc', '--net', '--pid', '--cgroup',
-                               '--root', '--wdns=/', *as_user, *command],
-                              env={**self._environment(), 'DEBIAN_FRONTEND': 'noninteractive', 'HOME': '/root'}, **options)
+        environment = {**self._environment(), 'DEBIAN_FRONTEND': 'noninteractive', 'HOME': '/root'}
+        return subprocess.run(['nsenter', f'--target={self._first}', '--mount', '--uts', '--ipc', '--net', '--pid',
+                               '--cgroup', '--root', '--wdns=/', *as_user, *command], env=environment, **options)
 
     def shell(self, text, **options):
-        """(status, everything said) of a piece of documentation, run as root by a shell that stops at the first failure."""
-        done = self.run('bash', '-euc', text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, capture_output=False, **options)
+        """(status, everything said) of a piece of documentation, run by root's shell, which stops at the first failure."""
+        done = self.run('bash', '-euc', text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, capture_output=False,
+                        **options)
         return done.returncode, done.stdout
 
     def journal(self, unit='sealane-agent'):
