@@ -66,7 +66,7 @@ int open(const char* config_path, sealane_ctx& ctx) {
   if (!config) return fail(ctx, SEALANE_E_CONFIG, config.error().text());
   auto loop = std::make_unique<sealane::Loop>();
   // A library writes no log; what matters is in the decisions.
-  auto adapters = sealane::make_adapters(*loop, *config, sealane::StoreMode::read_write, {});
+  auto adapters = sealane::make_adapters(*loop, *config, sealane::StoreUse::read_write, {});
   if (adapters.ca_fault) return fail(ctx, SEALANE_E_CONFIG, adapters.ca_fault->text);
   ctx.timeout = config->timeout;
   auto engine = std::make_unique<sealane::Engine>(*loop, std::move(*config), std::move(adapters), nullptr);

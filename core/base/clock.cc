@@ -1,6 +1,7 @@
 #include "core/base/clock.h"
 
 #include <algorithm>
+#include <ctime>
 #include <optional>
 
 #include "core/base/bytes.h"
@@ -32,7 +33,13 @@ std::optional<unsigned> number(std::string_view text) {
 }  // namespace
 
 WallTime SystemClock::wall() const { return chr::floor<Seconds>(chr::system_clock::now()); }
-MonoTime SystemClock::mono() const { return chr::steady_clock::now(); }
+
+// std::chrono::steady_clock stands still in suspend, and policies would outlive their max_age by that.
+MonoTime SystemClock::mono() const {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return MonoTime{chr::seconds{now.tv_sec} + chr::nanoseconds{now.tv_nsec}};
+}
 
 std::string rfc3339(WallTime t) {
   t = std::clamp(t, first_time, last_time);

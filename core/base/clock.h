@@ -13,6 +13,9 @@ using Millis = std::chrono::milliseconds;
 using Seconds = std::chrono::seconds;
 using WallTime = std::chrono::sys_seconds;
 using MonoTime = std::chrono::steady_clock::time_point;
+// Time by which policies age (core/sts/lifecycle.h): like wall time, but no step of the clock moves it.
+struct SteadyTimeline;
+using SteadyTime = std::chrono::time_point<SteadyTimeline, Seconds>;
 
 class Clock {
  public:
@@ -21,6 +24,7 @@ class Clock {
   [[nodiscard]] virtual MonoTime mono() const = 0;
 };
 
+// mono() goes on while the machine sleeps.
 class SystemClock final : public Clock {
  public:
   [[nodiscard]] WallTime wall() const override;

@@ -42,13 +42,6 @@ Txt read_txt(const Domain& domain, Inquiry& inquiry) {
   return {TxtFinding::absent, {}, {}};
 }
 
-std::optional<sts::Policy> policy_in_force(const sts::PolicyState& state, WallTime now) {
-  if (!state.policy) return std::nullopt;
-  auto policy = sts::parse_policy(state.policy->body);
-  if (!policy || !sts::in_force(*state.policy, *policy, now)) return std::nullopt;
-  return std::move(*policy);
-}
-
 void ask_for_fetch(StsFinding& sts, std::string id, Inquiry& inquiry) {
   sts.fetch_pending = true;
   inquiry.wanted().fetch = true;
@@ -91,7 +84,7 @@ StsFinding find_policy(const Domain& domain, Inquiry& inquiry) {
   const Txt txt = read_txt(domain, inquiry);
   const sts::PolicyState state =
       evidence.fetch ? sts::after_fetch(evidence.stored, *evidence.fetch, evidence.now) : evidence.stored;
-  std::optional<sts::Policy> policy = policy_in_force(state, evidence.now);
+  std::optional<sts::Policy> policy = sts::policy_in_force(state, evidence.now);
 
   if (!evidence.fetch) {
     // RFC 8461 §3.3: a new id means a new policy. And §5.1: a question that asks `fresh` comes after a refusal.
@@ -126,7 +119,7 @@ StsFinding find_policy(const Domain& domain, Inquiry& inquiry) {
 }
 
 bool enforced_before(const Evidence& evidence) {
-  const auto policy = policy_in_force(evidence.stored, evidence.now);
+  const auto policy = sts::policy_in_force(evidence.stored, evidence.now);
   return policy && policy->mode == Mode::enforce;
 }
 

@@ -54,6 +54,11 @@ void DecisionCache::clear() {
   octets_ = 0;
 }
 
+void DecisionCache::forget(const Domain& domain) {
+  auto at = index_.lower_bound({domain, 0, false});
+  while (at != index_.end() && at->first.domain == domain) erase((at++)->second);
+}
+
 void DecisionCache::erase(Entries::iterator entry) {
   octets_ -= entry->octets;
   index_.erase(entry->key);

@@ -30,6 +30,8 @@ class DecisionCache {
   // wall clock makes it last longer.
   void put(const QuestionKey& key, std::shared_ptr<const Reply> reply, MonoTime until, MonoTime now);
   void clear();
+  // All that was decided for `domain`.
+  void forget(const Domain& domain);
 
  private:
   struct Entry {

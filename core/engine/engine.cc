@@ -10,6 +10,7 @@
 #include "core/base/bytes.h"
 #include "core/engine/decision_cache.h"
 #include "core/engine/policy_keeper.h"
+#include "core/engine/refresher.h"
 #include "core/gather/gather.h"
 
 namespace sealane {
@@ -50,8 +51,9 @@ struct Engine::Impl {
     bool listed = true;  // in flights_: may be joined
     unsigned epoch = 0;
     MonoTime started;
+    Question question;
     std::shared_ptr<Resolver> resolver;
-    std::shared_ptr<Gather> gather;
+    std::shared_ptr<Gather> gather;  // null until the store has answered
     std::list<Waiter> waiters;
   };
 
@@ -59,13 +61,18 @@ struct Engine::Impl {
 
   void ask(const Question& question, Millis timeout, Done done);
   std::shared_ptr<Flight> take_off(const Question& question, QuestionKey key);
+  void begin(const std::shared_ptr<Flight>& flight, PolicyKeeper::Known known);
   void changed(Flight& flight);
   void land(Flight& flight);
   void at_deadline(Flight& flight, std::list<Waiter>::iterator waiter);
   void retire(Flight& flight);
 
   void fetch(const Flight& flight, FetchRequest request);
-  void fetch_ended(const Domain& domain, const sts::FetchResult& result);
+  void start_fetch(const Domain& domain, FetchRequest request, std::function<void()> stored);
+  void fetch_ended(const Domain& domain, const sts::FetchResult& result, const std::function<void()>& stored);
+  void landed(const Domain& domain, const PolicyKeeper::Known& known, const sts::FetchResult& result,
+              const std::function<void()>& stored);
+  [[nodiscard]] Refresher::Hooks refresh_hooks();
   void note_fetch(const Domain& domain, const sts::PolicyState& before, const sts::FetchResult& result);
 
   [[nodiscard]] Evidence evidence_for(const Question& question) const;
@@ -86,6 +93,7 @@ struct Engine::Impl {
   std::map<std::pair<QuestionKey, bool>, std::shared_ptr<Flight>> flights;  // by question and `fresh`
   std::set<std::shared_ptr<Flight>> aloft;  // these, and those that landed with a fetch under way
   std::set<Domain> fetching;                // policy domains, until the result is durable
+  std::unique_ptr<Refresher> refresher;
   std::shared_ptr<int> alive = std::make_shared<int>(0);
 };
 
@@ -102,6 +110,9 @@ Engine::Impl::Impl(Loop& the_loop, Config the_config, Adapters adapters, LogSink
       cache(config.cache_entries, config.cache_bytes) {
   if (!fetcher && !ca_fault) ca_fault = Fault{Reason::ca_file, "policies cannot be fetched"};
   if (ca_fault) log(Level::error, ca_fault->text);
+  if (adapters.refresh && fetcher) {
+    refresher = std::make_unique<Refresher>(loop, *clock, policies, sts::RefreshLimits{}, refresh_hooks());
+  }
 }
 
 // Dropped with the engine.
@@ -152,23 +163,28 @@ void Engine::Impl::ask(const Question& question, Millis timeout, Done done) {
 }
 
 std::shared_ptr<Engine::Impl::Flight> Engine::Impl::take_off(const Question& question, QuestionKey key) {
-  Evidence evidence = evidence_for(question);
-  PolicyKeeper::Known known = policies.load(key.domain);
-  evidence.stored = std::move(known.state);
-  evidence.store_fault = std::move(known.fault);
-
   auto flight = std::make_shared<Flight>(std::move(key), question.fresh);
+  flight->question = question;
   flight->epoch = epoch;
   flight->started = clock->mono();
+  flights.emplace(std::pair(flight->key, flight->fresh), flight);
+  aloft.insert(flight);
+  policies.load(flight->key.domain, [this, weak = std::weak_ptr<Flight>(flight)](PolicyKeeper::Known known) {
+    if (const auto loaded = weak.lock()) begin(loaded, std::move(known));
+  });
+  return flight;
+}
+
+void Engine::Impl::begin(const std::shared_ptr<Flight>& flight, PolicyKeeper::Known known) {
+  Evidence evidence = evidence_for(flight->question);
+  evidence.stored = std::move(known.state);
+  evidence.store_fault = std::move(known.fault);
   // RFC 8461 §5.1: past all caches, so a resolver that has none yet.
-  flight->resolver = question.fresh ? std::shared_ptr<Resolver>(make_resolver()) : resolver;
+  flight->resolver = flight->fresh ? std::shared_ptr<Resolver>(make_resolver()) : resolver;
   Gather::Hooks hooks;
   hooks.fetch = [this, &flight = *flight](FetchRequest request) { fetch(flight, std::move(request)); };
   hooks.changed = [this, &flight = *flight] { changed(flight); };
   flight->gather = std::make_shared<Gather>(loop, flight->resolver, std::move(evidence), std::move(hooks));
-  flights.emplace(std::pair(flight->key, flight->fresh), flight);
-  aloft.insert(flight);
-
   if (auto fault = local_fault()) {
     flight->gather->start(std::move(fault));
   } else {
@@ -176,7 +192,6 @@ std::shared_ptr<Engine::Impl::Flight> Engine::Impl::take_off(const Question& que
       if (const auto ready = weak.lock()) ready->gather->start(fault_of(*ready->resolver));
     });
   }
-  return flight;
 }
 
 void Engine::Impl::changed(Flight& flight) {
@@ -201,16 +216,24 @@ void Engine::Impl::land(Flight& flight) {
 void Engine::Impl::at_deadline(Flight& flight, std::list<Waiter>::iterator waiter) {
   const Waiter late = std::move(*waiter);
   flight.waiters.erase(waiter);
-  const Evidence& evidence = flight.gather->evidence();
+  Evidence evidence;
+  if (flight.gather) {
+    evidence = flight.gather->evidence();
+  } else {
+    evidence = evidence_for(flight.question);
+    evidence.store_fault = Fault{Reason::store, "the store has not answered yet"};
+  }
   late.done(std::make_shared<const Reply>(Reply{decide(evidence).decision, evidence}));
 }
 
 void Engine::Impl::retire(Flight& flight) {
   const auto& view = flight.gather->outcome().decision.sts;
-  const auto& stored = flight.gather->evidence().stored.policy;
-  if (view && view->state == StsState::valid && stored && fetching.count(flight.key.domain) == 0 &&
-      flight.gather->evidence().now - stored->txt_seen >= txt_seen_interval) {
-    policies.saw_txt(flight.key.domain);
+  const auto& stored = flight.gather->evidence().stored;
+  if (view && stored.policy && fetching.count(flight.key.domain) == 0) {
+    const bool txt =
+        view->state == StsState::valid && flight.gather->evidence().now - stored.policy->txt_seen >= txt_seen_interval;
+    const sts::Moment now = policies.now();
+    if (txt || sts::after_asked(stored, now, 0)) policies.asked(flight.key.domain, txt);
   }
   // Not now: we are inside the flight's own callback, and perhaps inside its resolver's.
   soon([this, held = flight.shared_from_this()] { aloft.erase(held); });
@@ -219,9 +242,14 @@ void Engine::Impl::retire(Flight& flight) {
 // One fetch at a time for a policy domain, whatever the questions are (ports, with and without MX): its result goes to
 // all flights of that domain.
 void Engine::Impl::fetch(const Flight& flight, FetchRequest request) {
-  const Domain& domain = flight.key.domain;
-  if (!fetching.insert(domain).second) return;
-  const auto ended = [this, domain](const sts::FetchResult& result) { fetch_ended(domain, result); };
+  if (fetching.count(flight.key.domain) == 0) start_fetch(flight.key.domain, std::move(request), [] {});
+}
+
+void Engine::Impl::start_fetch(const Domain& domain, FetchRequest request, std::function<void()> stored) {
+  fetching.insert(domain);
+  const auto ended = [this, domain, stored = std::move(stored)](const sts::FetchResult& result) {
+    fetch_ended(domain, result, stored);
+  };
   if (request.addresses.empty()) {
     ended({clock->wall(), std::move(request.id), {}, std::move(request.error)});
   } else {  // there is a fetcher: without one nothing is decided
@@ -229,22 +257,55 @@ void Engine::Impl::fetch(const Flight& flight, FetchRequest request) {
   }
 }
 
+void Engine::Impl::fetch_ended(const Domain& domain, const sts::FetchResult& result,
+                               const std::function<void()>& stored) {
+  // As it is now, not as a question saw it when it began: another process may have fetched since.
+  policies.load(domain, [this, domain, result, stored](const PolicyKeeper::Known& known) {
+    landed(domain, known, result, stored);
+  });
+}
+
 // RFC 8461 §3.3: what was learned must hold from now on, so it is durable before anyone is answered by it. Failures are
 // kept too: the five minutes until the next attempt hold across restarts.
-void Engine::Impl::fetch_ended(const Domain& domain, const sts::FetchResult& result) {
-  // As it is now, not as a question saw it when it began: another fetch may have ended since.
-  const PolicyKeeper::Known before = policies.load(domain);
-  note_fetch(domain, before.state, result);
-  const auto tell = [this, domain, before, result] {
+void Engine::Impl::landed(const Domain& domain, const PolicyKeeper::Known& known, const sts::FetchResult& result,
+                          const std::function<void()>& stored) {
+  note_fetch(domain, known.state, result);
+  const sts::Moment now = policies.now();
+  sts::Landing landing = sts::land(known.state, result, now);
+  const auto is_for_mail = [&domain](const auto& flight) { return flight->key.domain == domain; };
+  if (std::any_of(aloft.begin(), aloft.end(), is_for_mail)) landing.before.asked = now.steady;
+  const auto tell = [this, domain, landing, fault = known.fault, stored] {
     fetching.erase(domain);
     for (const auto& flight : aloft) {
-      if (flight->key.domain != domain) continue;
+      if (flight->key.domain != domain || !flight->gather) continue;
       Gather& gather = *flight->gather;
-      gather.fetched(before.fault ? gather.evidence().stored : before.state, result);
+      gather.fetched(fault ? gather.evidence().stored : landing.before, landing.result);
     }
+    stored();
   };
-  if (before.fault) return tell();  // what cannot be read now must not be overwritten, and what was read stays
-  policies.save(domain, sts::after_fetch(before.state, result, clock->wall()), tell);
+  if (known.fault) return tell();  // what cannot be read now must not be overwritten, and what was read stays
+  const sts::PolicyState after = sts::record_fetch(landing, now, policies.jitter());
+  // A decision in memory rests on the policy that was: not only its own question may bring a new one.
+  const bool same = known.state.policy && after.policy && known.state.policy->body == after.policy->body &&
+                    known.state.policy->id == after.policy->id;
+  if (result.error.empty() && !same) cache.forget(domain);
+  policies.save(domain, after, tell);
+}
+
+Refresher::Hooks Engine::Impl::refresh_hooks() {
+  Refresher::Hooks hooks;
+  hooks.resolver = [this] {
+    const bool good = !local_fault() && resolver->health() == Health::ok;
+    return good ? resolver : nullptr;
+  };
+  hooks.fetch = [this](const Domain& domain, FetchRequest request, std::function<void()> ended) {
+    // Not from within the call: without an address it fails at once.
+    soon([this, domain, request = std::move(request), ended = std::move(ended)] {
+      if (fetching.count(domain) != 0) return ended();
+      start_fetch(domain, request, ended);
+    });
+  };
+  return hooks;
 }
 
 // Once per change. Nobody misses the policy of a domain that has withdrawn it (mode `none`).
@@ -276,6 +337,21 @@ void Engine::forget() {
   impl_->flights.clear();  // who waits for them is still answered by them
   impl_->resolver = impl_->make_resolver();
 }
+
+void Engine::forget(const Domain& domain) {
+  impl_->cache.forget(domain);
+  for (auto at = impl_->flights.begin(); at != impl_->flights.end();) {
+    if (at->first.first.domain != domain) {
+      ++at;
+      continue;
+    }
+    at->second->listed = false;
+    at->second->epoch = impl_->epoch - 1;
+    at = impl_->flights.erase(at);
+  }
+}
+
+void Engine::take_over(const Engine& before) { impl_->policies.take_over(before.impl_->policies); }
 
 std::optional<Fault> Engine::fault() const {
   if (auto fault = impl_->local_fault()) return fault;

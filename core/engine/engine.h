@@ -32,6 +32,7 @@ struct Adapters {
   std::optional<Fault> ca_fault;
   std::optional<Fault> store_fault;
   std::shared_ptr<const Clock> clock;
+  bool refresh = false;  // policies are fetched without mail (RFC 8461 §10.2): for who runs long
 };
 
 class Engine {
@@ -49,8 +50,12 @@ class Engine {
   // answer is what the evidence so far allows; its lookups go on and fill the cache.
   void ask(const Question& question, Millis timeout, Done done);
 
-  // Nothing of what is in memory is used again (reload, SIGHUP).
+  // Nothing of what is in memory is used again.
   void forget();
+  // The same for one domain: what is stored of it was changed by others.
+  void forget(const Domain& domain);
+  // What `before` has learned and could not store is known to this one too (reload).
+  void take_over(const Engine& before);
 
   // What is wrong with the installation as a whole, as far as the engine knows.
   [[nodiscard]] std::optional<Fault> fault() const;
@@ -61,7 +66,13 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
+enum class StoreUse : unsigned char {
+  read_only,
+  read_write,  // this thread reads and writes it
+  agent,       // a thread of its own does, and makes backups
+};
+
 // The one place that picks adapters: libunbound, libcurl, sqlite.
-[[nodiscard]] Adapters make_adapters(Loop& loop, const Config& config, StoreMode store_mode, const LogSink& log);
+[[nodiscard]] Adapters make_adapters(Loop& loop, const Config& config, StoreUse use, const LogSink& log);
 
 }  // namespace sealane

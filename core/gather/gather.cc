@@ -7,6 +7,17 @@ namespace sealane {
 using dns::Answer;
 using dns::RrType;
 
+void FetchRequest::add(const Domain& host, RrType type, const Answer& answer) {
+  if (!answer.answered()) {
+    error += host.text() + " " + to_text(type) + ": " + to_text(answer.failure);
+    error += answer.cause.empty() ? "; " : ": " + answer.cause + "; ";
+  }
+  for (const Bytes& rdata : answer.rdata) {
+    auto text = dns::parse_address(rdata);
+    if (text && addresses.size() < max_addresses) addresses.push_back(std::move(*text));
+  }
+}
+
 Gather::Gather(Loop& loop, std::shared_ptr<dns::Resolver> resolver, Evidence evidence, Hooks hooks)
     : loop_(loop), resolver_(std::move(resolver)), evidence_(std::move(evidence)), hooks_(std::move(hooks)) {
   outcome_ = decide(evidence_);
@@ -80,15 +91,7 @@ void Gather::pursue_fetch() {
     for (const RrType type : {RrType::A, RrType::AAAA}) {
       const auto found = evidence_.answers.find({*host, type});
       if (found == evidence_.answers.end()) return;  // we come back with the answer
-      const Answer& answer = found->second;
-      if (!answer.answered()) {
-        request.error += host->text() + " " + to_text(type) + ": " + to_text(answer.failure);
-        request.error += answer.cause.empty() ? "; " : ": " + answer.cause + "; ";
-      }
-      for (const Bytes& rdata : answer.rdata) {
-        auto text = dns::parse_address(rdata);
-        if (text && request.addresses.size() < max_addresses) request.addresses.push_back(std::move(*text));
-      }
+      request.add(*host, type, found->second);
     }
     request.error += host->text() + " has no address";
   }

@@ -20,6 +20,9 @@ struct FetchRequest {
   std::string id;                      // the TXT id that it is made for
   std::vector<std::string> addresses;  // of the policy host, from validated lookups; none: `error` says why
   std::string error;
+
+  // What a lookup of the policy host's addresses came to.
+  void add(const Domain& host, dns::RrType type, const dns::Answer& answer);
 };
 
 // At most this many lookups a question: A, AAAA and two of CNAME and TLSA for each host, and the few of the domain.

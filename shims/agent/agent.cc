@@ -47,7 +47,7 @@ Result<std::unique_ptr<Backend>> make_backend(Loop& loop, const std::string& con
                                               std::function<void()> ready) {
   auto checked = read_and_check(config_path);
   if (!checked) return tl::make_unexpected(checked.error());
-  Adapters adapters = make_adapters(loop, checked->config, StoreMode::read_write, log);
+  Adapters adapters = make_adapters(loop, checked->config, StoreUse::agent, log);
   if (adapters.ca_fault) return failure(adapters.ca_fault->text);
   adapters.make_resolver = [make = std::move(adapters.make_resolver), ready = std::move(ready)]() mutable {
     auto resolver = make();

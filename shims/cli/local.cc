@@ -17,12 +17,12 @@ constexpr std::size_t at_once = 50;  // questions; each is a dozen lookups
 
 }  // namespace
 
-StoreMode store_mode(const std::string& path) {
+StoreUse store_use(const std::string& path) {
   struct stat there {};
   const std::string directory = std::filesystem::path(path).parent_path().string();
   const bool known =
       ::stat(path.c_str(), &there) == 0 || ::stat(directory.empty() ? "." : directory.c_str(), &there) == 0;
-  return known && there.st_uid == ::geteuid() ? StoreMode::read_write : StoreMode::read_only;
+  return known && there.st_uid == ::geteuid() ? StoreUse::read_write : StoreUse::read_only;
 }
 
 void ask_here(const Config& config, const std::vector<Question>& questions, Millis wait,
@@ -32,7 +32,7 @@ void ask_here(const Config& config, const std::vector<Question>& questions, Mill
   const LogSink log = [](Level level, const std::string& line) {
     if (level == Level::error) complain({line, "", ""});
   };
-  Engine engine(loop, config, make_adapters(loop, config, store_mode(config.store), log), log);
+  Engine engine(loop, config, make_adapters(loop, config, store_use(config.store), log), log);
   std::vector<std::shared_ptr<const Reply>> replies(questions.size());
   std::size_t asked = 0;
   std::size_t told = 0;

@@ -17,6 +17,6 @@ void ask_here(const Config& config, const std::vector<Question>& questions, Mill
               const std::function<void(const Reply&)>& each);
 
 // Written only by its owner: what root or a passer-by creates in its place would shut the agent out.
-[[nodiscard]] StoreMode store_mode(const std::string& path);
+[[nodiscard]] StoreUse store_use(const std::string& path);
 
 }  // namespace sealane::cli

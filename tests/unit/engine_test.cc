@@ -310,7 +310,8 @@ TEST_CASE("RFC 8461 §3.3: a policy is stored before anyone is answered by it") 
   REQUIRE(b.wait([&] { return !b.disk.waiting.empty(); }));
   CHECK(*answer == nullptr);
   const auto second = b.ask("sts.test", patient, 587);  // comes while it is not durable yet
-  REQUIRE(b.wait([&] { return b.zone.times_asked("mta-sts.sts.test", RrType::AAAA) == 2; }));
+  b.turn();
+  b.turn();
   CHECK(*second == nullptr);
   CHECK(b.hosts.asked.size() == 1);
   b.disk.release();

@@ -48,9 +48,16 @@ WallTime at(std::int64_t seconds) { return WallTime{Seconds{seconds}}; }
 const char* const body = "version: STSv1\r\nmode: enforce\r\nmx: *.example.com\r\nmax_age: 604800\r\n";
 
 sts::PolicyState sample() {
-  return {sts::StoredPolicy{"20260101", body, at(1767225600), at(1767225700)}, at(1767225800), "20260102",
-          "HTTP status 404; \"quoted\" 'text'"};
+  return {sts::StoredPolicy{"20260101", body, at(1767225600), at(1767225700), SteadyTime{Seconds{1767225601}}},
+          at(1767225800),
+          "20260102",
+          "HTTP status 404; \"quoted\" 'text'",
+          3,
+          SteadyTime{Seconds{1767225000}},
+          SteadyTime{Seconds{1767229000}}};
 }
+
+const sts::Moment now{at(1767225900), SteadyTime{Seconds{1767225901}}};
 
 void check_equal(const sts::PolicyState& a, const sts::PolicyState& b) {
   REQUIRE(a.policy.has_value() == b.policy.has_value());
@@ -59,21 +66,25 @@ void check_equal(const sts::PolicyState& a, const sts::PolicyState& b) {
     CHECK(a.policy->body == b.policy->body);
     CHECK(a.policy->fetched == b.policy->fetched);
     CHECK(a.policy->txt_seen == b.policy->txt_seen);
+    CHECK(a.policy->learned == b.policy->learned);
   }
   CHECK(a.attempted == b.attempted);
   CHECK(a.attempted_id == b.attempted_id);
   CHECK(a.error == b.error);
+  CHECK(a.failures == b.failures);
+  CHECK(a.asked == b.asked);
+  CHECK(a.refresh == b.refresh);
 }
 
-std::unique_ptr<PolicyStore> open_store(const std::string& path, StoreMode mode = StoreMode::read_write) {
-  auto store = open_sqlite_store(path, mode);
+std::unique_ptr<StoreFile> open_store(const std::string& path, StoreMode mode = StoreMode::read_write) {
+  auto store = open_sqlite_store(path, {mode});
   if (!store) FAIL(store.error().text());
   return std::move(*store);
 }
 
 // With an error that says `what`, in one line, of this file, with a remedy.
 bool refused(const std::string& path, StoreMode mode = StoreMode::read_write, const std::string& what = "") {
-  const auto store = open_sqlite_store(path, mode);
+  const auto store = open_sqlite_store(path, {mode});
   if (store) return false;
   const std::string text = store.error().text();
   CAPTURE(text);
@@ -84,11 +95,18 @@ bool refused(const std::string& path, StoreMode mode = StoreMode::read_write, co
   return true;
 }
 
-Result<void> save(PolicyStore& store, const Domain& name, const sts::PolicyState& state) {
-  std::optional<Result<void>> outcome;
-  store.save(name, state, [&outcome](Result<void> done) { outcome = std::move(done); });
-  REQUIRE(outcome.has_value());
-  return *outcome;
+Result<void> save(StoreFile& store, const Domain& name, const sts::PolicyState& state) {
+  return store.save({{name, state, now}});
+}
+
+std::vector<std::string> domains_of(StoreFile& store) {
+  std::vector<std::string> all;
+  const auto done = store.each([&all](const std::string& name, const Result<sts::PolicyState>& state) {
+    all.push_back(state ? name : "bad " + name);
+    return true;
+  });
+  CHECK(done);
+  return all;
 }
 
 // A store with one row, closed again.
@@ -147,29 +165,32 @@ TEST_CASE("what is saved is loaded") {
   check_equal(store->load(domain("sub.example.com")).value(), sts::PolicyState{});
 
   sts::PolicyState replaced = sample();  // as a whole
-  replaced.policy.reset();
+  replaced.policy->body += "\n";
+  replaced.policy->learned += Seconds{1};
   replaced.error.clear();
+  replaced.failures = 0;
+  replaced.refresh = {};
   REQUIRE(save(*store, domain("example.com"), replaced).has_value());
   check_equal(store->load(domain("example.com")).value(), replaced);
 
   sts::PolicyState without_id = sample();  // fetched without a TXT record
   without_id.policy->id.clear();
   without_id.policy->fetched = without_id.policy->txt_seen = at(0);
+  without_id.policy->learned += Seconds{2};
   REQUIRE(save(*store, domain("example.com"), without_id).has_value());
   check_equal(store->load(domain("example.com")).value(), without_id);
 }
 
-TEST_CASE("list is sorted, remove removes") {
+TEST_CASE("each is sorted, remove removes") {
   const auto store = open_store(":memory:");
   for (const char* name : {"b.example", "a.example", "xn--bcher-kva.example", "_x.example"}) {
     REQUIRE(save(*store, domain(name), sample()).has_value());
   }
-  const std::vector<Domain> all = store->list().value();
-  CHECK(all == std::vector<Domain>{domain("_x.example"), domain("a.example"), domain("b.example"),
-                                   domain("xn--bcher-kva.example")});
+  CHECK(domains_of(*store) ==
+        std::vector<std::string>{"_x.example", "a.example", "b.example", "xn--bcher-kva.example"});
   CHECK(store->remove(domain("a.example")).has_value());
   CHECK(store->remove(domain("never-there.example")).has_value());
-  CHECK(store->list().value().size() == 3);
+  CHECK(store->size().value() == 3);
   check_equal(store->load(domain("a.example")).value(), sts::PolicyState{});
 }
 
@@ -204,21 +225,21 @@ TEST_CASE("several that create the store at once share one") {
   std::vector<std::thread> threads;
   for (std::size_t i = 0; i < good.size(); ++i) {
     threads.emplace_back([&good, &dir, i] {
-      auto store = open_sqlite_store(dir.db(), StoreMode::read_write);
+      auto store = open_sqlite_store(dir.db(), {StoreMode::read_write});
       if (!store) return;
       const auto name = Domain::parse("d" + std::to_string(i) + ".example");
-      (*store)->save(*name, sample(), [&good, i](Result<void> done) { good[i] = done ? 1 : 0; });
+      good[i] = (*store)->save({{*name, sample(), now}}) ? 1 : 0;
     });
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(good == std::vector<int>{1, 1, 1, 1});
-  CHECK(open_store(dir.db())->list().value().size() == 4);
+  CHECK(open_store(dir.db())->size().value() == 4);
 }
 
 TEST_CASE("read_only: an absent store is empty and stays absent; nothing can be saved") {
   const TempDir dir;
   const auto absent = open_store(dir.db(), StoreMode::read_only);
-  CHECK(absent->list().value().empty());
+  CHECK(absent->size().value() == 0);
   CHECK_FALSE(save(*absent, domain("example.com"), sample()).has_value());
   CHECK(fs::is_empty(dir.path));
 
@@ -310,7 +331,7 @@ TEST_CASE("a store, or a directory, that may not be read is an error") {
   REQUIRE(chmod(dir.path.c_str(), 0) == 0);
   CHECK(holds_without_root(both_refused));
   REQUIRE(chmod(dir.path.c_str(), 0700) == 0);
-  CHECK(holds_without_root([&dir] { return open_sqlite_store(dir.db(), StoreMode::read_write).has_value(); }));
+  CHECK(holds_without_root([&dir] { return open_sqlite_store(dir.db(), {StoreMode::read_write}).has_value(); }));
 }
 
 TEST_CASE("a store that may not be written still counts; saving says that it failed") {
@@ -319,7 +340,7 @@ TEST_CASE("a store that may not be written still counts; saving says that it fai
   dir.give_away();
   REQUIRE(chmod(dir.db().c_str(), 0400) == 0);
   CHECK(holds_without_root([&dir] {
-    const auto store = open_sqlite_store(dir.db(), StoreMode::read_write);
+    const auto store = open_sqlite_store(dir.db(), {StoreMode::read_write});
     return store && (*store)->load(domain("example.com")).value().policy.has_value() &&
            !save(**store, domain("example.net"), sample()).has_value();
   }));
@@ -330,12 +351,12 @@ TEST_CASE("a full disk: saving says that it failed, what was stored still counts
   make_store(dir.db());
   dir.give_away();
   CHECK(holds_without_root([&dir] {
-    const auto store = open_sqlite_store(dir.db(), StoreMode::read_write);
+    const auto store = open_sqlite_store(dir.db(), {StoreMode::read_write});
     if (!store) return false;
     std::signal(SIGXFSZ, SIG_IGN);
     const rlimit nothing{100, 100};  // octets a file: the log cannot grow
     if (setrlimit(RLIMIT_FSIZE, &nothing) != 0) return false;
-    return !save(**store, domain("example.com"), {}).has_value() &&
+    return !save(**store, domain("example.net"), sample()).has_value() &&
            (*store)->load(domain("example.com")).value().policy.has_value();
   }));
 }
@@ -355,23 +376,256 @@ TEST_CASE("a store that another process holds: an error after a bounded wait") {
   CHECK(save(*store, domain("example.com"), {}).has_value());
 }
 
-TEST_CASE("an older schema is brought up to date where the store may be written") {
+namespace {
+
+// A store as version 0.1.0 first made it, with some rows.
+void make_first_schema(const std::string& path, int rows) {
+  const char* const folder = std::getenv("SEALANE_MIGRATIONS");
+  REQUIRE(folder != nullptr);
+  std::ifstream file(fs::path(folder) / "0001_policies.sql");
+  const std::string sql((std::istreambuf_iterator<char>(file)), {});
+  REQUIRE_FALSE(sql.empty());
+  meddle(path, sql + "PRAGMA application_id = " + std::to_string(0x53654C61) + "; PRAGMA user_version = 1;" +
+                   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + std::to_string(rows) +
+                   ") INSERT INTO policies SELECT 'd' || i || '.example', CASE WHEN i % 3 > 0 THEN 'id' || i END, "
+                   "CASE WHEN i % 3 > 0 THEN CAST('version: STSv1' || char(10) || 'mode: ' || "
+                   "iif(i % 3 = 1, 'enforce', 'testing') || char(10) || 'mx: mx' || i || '.example' || char(10) || "
+                   "'max_age: 604800' || char(10) AS BLOB) END, CASE WHEN i % 3 > 0 THEN unixepoch() - i END, "
+                   "CASE WHEN i % 3 > 0 THEN unixepoch() END, unixepoch() - i, 'a' || i, 'error ' || i FROM n");
+}
+
+}  // namespace
+
+TEST_CASE("an older schema is brought up to date where the store may be written, without loss, after a backup") {
   const TempDir dir;
-  make_store(dir.db());
-  meddle(dir.db(), "DROP TABLE policies; PRAGMA user_version = 0");
-  CHECK(refused(dir.db(), StoreMode::read_only));
+  make_first_schema(dir.db(), 1000);
+  CHECK(refused(dir.db(), StoreMode::read_only, "older"));
   const auto store = open_store(dir.db());
+  CHECK(ask(dir.db(), "PRAGMA user_version") == "2");
+  CHECK(ask(backup_path(dir.db()), "PRAGMA user_version") == "1");
+  CHECK(ask(backup_path(dir.db()), "SELECT count(*) FROM policies") == "1000");
+  CHECK(store->size().value() == 1000);
+  const sts::PolicyState enforced = store->load(domain("d1.example")).value();
+  REQUIRE(enforced.policy);
+  CHECK(enforced.policy->id == "id1");
+  CHECK(enforced.policy->body == "version: STSv1\nmode: enforce\nmx: mx1.example\nmax_age: 604800\n");
+  CHECK(enforced.policy->learned.time_since_epoch() == enforced.policy->fetched.time_since_epoch());
+  CHECK(enforced.attempted_id == "a1");
+  CHECK(enforced.error == "error 1");
+  const auto begin = store->last_entry().value().steady;
+  CHECK(enforced.refresh >= begin);  // spread over the day to come
+  CHECK(enforced.refresh < begin + Seconds{86400});
+  CHECK_FALSE(store->load(domain("d3.example")).value().policy);
+  CHECK(ask(dir.db(), "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM policies GROUP BY worth)") ==
+        "333,333,334");
   CHECK(save(*store, domain("example.com"), sample()).has_value());
-  CHECK(ask(dir.db(), "PRAGMA user_version") == "1");
 }
 
 TEST_CASE("a migration that fails leaves the store as it was") {
   const TempDir dir;
-  make_store(dir.db());
-  meddle(dir.db(), "PRAGMA user_version = 0");  // the table is there already
+  make_first_schema(dir.db(), 1);
+  meddle(dir.db(), "CREATE TABLE moment (x)");
   CHECK(refused(dir.db()));
-  CHECK(ask(dir.db(), "PRAGMA user_version") == "0");
+  CHECK(ask(dir.db(), "PRAGMA user_version") == "1");
   CHECK(ask(dir.db(), "SELECT count(*) FROM policies") == "1");
+}
+
+TEST_CASE("without a backup nothing is migrated") {
+  const TempDir dir;
+  make_first_schema(dir.db(), 3);
+  fs::create_directory(backup_path(dir.db()));
+  CHECK(refused(dir.db(), StoreMode::read_write, "no backup"));
+  CHECK(ask(dir.db(), "PRAGMA user_version") == "1");
+}
+
+TEST_CASE("the moment of the last entry is kept, and steady time never goes back") {
+  const TempDir dir;
+  make_store(dir.db());
+  const auto last = open_store(dir.db())->last_entry();
+  REQUIRE(last);
+  CHECK(last->wall == now.wall);
+  CHECK(last->steady >= now.steady);  // began with the store
+  const sts::Moment earlier{at(5), SteadyTime{Seconds{5}}};
+  REQUIRE(open_store(dir.db())->save({{domain("example.net"), sample(), earlier}}));
+  CHECK(open_store(dir.db())->last_entry()->wall == at(5));
+  CHECK(open_store(dir.db())->last_entry()->steady == last->steady);
+}
+
+TEST_CASE("two processes on one store: what was learned later stays, whoever writes last") {
+  const TempDir dir;
+  make_store(dir.db());
+  const auto first = open_store(dir.db());
+  const auto second = open_store(dir.db());
+  sts::PolicyState newer = sample();
+  newer.policy->id = "newer";
+  newer.policy->learned += Seconds{60};
+  REQUIRE(save(*first, domain("example.com"), newer));
+  sts::PolicyState older = sample();
+  older.error = "looked at it before";
+  REQUIRE(save(*second, domain("example.com"), older));
+  CHECK(second->load(domain("example.com")).value().policy->id == "newer");
+  REQUIRE(save(*second, domain("example.com"), {}));  // a policy is never replaced by none
+  CHECK(first->load(domain("example.com")).value().policy->id == "newer");
+}
+
+TEST_CASE("RFC 8461 §10.2: what is due for refresh, the longest overdue first") {
+  const auto store = open_store(":memory:");
+  const auto at_steady = [](std::int64_t seconds) { return SteadyTime{Seconds{seconds}}; };
+  for (const auto& [name, refresh] :
+       {std::pair{"c.example", 300}, {"a.example", 100}, {"never.example", 0}, {"b.example", 200}}) {
+    sts::PolicyState state = sample();
+    state.refresh = at_steady(refresh);
+    REQUIRE(save(*store, domain(name), state));
+  }
+  const auto due = [&](std::int64_t seconds, std::size_t limit) {
+    std::vector<std::string> names;
+    store->due(at_steady(seconds), limit, [&](const Result<PolicyStore::Due>& found) {
+      REQUIRE(found);
+      CHECK(found->stored == 4);
+      for (const Domain& name : found->domains) names.push_back(name.text());
+    });
+    return names;
+  };
+  CHECK(due(99, 10).empty());
+  CHECK(due(200, 10) == std::vector<std::string>{"a.example", "b.example"});
+  CHECK(due(1000, 2) == std::vector<std::string>{"a.example", "b.example"});
+}
+
+namespace {
+
+// A store that is as full as `bytes` allows, and what it says when something goes.
+struct FullStore {
+  TempDir dir;
+  std::vector<std::string> log;
+  std::unique_ptr<StoreFile> store;
+
+  explicit FullStore(std::size_t bytes) {
+    StoreOptions options{StoreMode::read_write, bytes, [this](Level, const std::string& line) { log.push_back(line); }};
+    auto opened = open_sqlite_store(dir.db(), options);
+    REQUIRE(opened);
+    store = std::move(*opened);
+  }
+  // A policy of 8 KiB.
+  Result<void> add(const std::string& name, const std::string& mode, std::int64_t age = 0) const {
+    sts::PolicyState state;
+    state.policy = sts::StoredPolicy{"1", "version: STSv1\nmode: " + mode + "\nmx: mx.example\nmax_age: 86400\n",
+                                     now.wall, now.wall, now.steady - Seconds{age}};
+    while (state.policy->body.size() < 8000) state.policy->body += "mx: " + std::string(50, 'a') + ".example\n";
+    return save(*store, domain(name.c_str()), state);
+  }
+  [[nodiscard]] std::size_t with(const std::string& start) const {
+    std::size_t count = 0;
+    for (const std::string& name : domains_of(*store)) count += name.rfind(start, 0) == 0 ? 1 : 0;
+    return count;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("RFC 8461 §10.3: a full store drops what is expired first, then what has no policy or enforces nothing") {
+  const FullStore full(60 * 8192);
+  for (int i = 0; i < 10; ++i) {
+    const std::string number = std::to_string(i) + ".example";
+    REQUIRE(full.add("enforced" + number, "enforce"));
+    REQUIRE(full.add("testing" + number, "testing"));
+    REQUIRE(full.add("expired" + number, "enforce", 90000));
+    REQUIRE(save(*full.store, domain(("nothing" + number).c_str()), {}));
+  }
+  std::vector<std::size_t> gone;  // counts as enforced policies come
+  for (int i = 0; i < 40; ++i) {
+    REQUIRE(full.add("later" + std::to_string(i) + ".example", "enforce"));
+    CHECK(full.with("enforced") == 10);
+    CHECK(full.with("later") == static_cast<std::size_t>(i) + 1);
+    if (full.with("expired") > 0) CHECK(full.with("testing") == 10);
+    gone.push_back(full.with("testing"));
+  }
+  CHECK(full.with("expired") == 0);
+  CHECK(gone.front() == 10);
+  CHECK(gone.back() < 10);
+  CHECK(full.log.empty());
+  CHECK(fs::file_size(full.dir.db()) < 80 * 8192);
+}
+
+TEST_CASE("a store full of enforced policies takes no new one, and drops none that was there; it is an error") {
+  const FullStore full(60 * 8192);
+  int taken = 0;
+  while (taken < 1000 && full.add("flood" + std::to_string(taken) + ".example", "enforce")) ++taken;
+  CHECK(taken > 20);
+  CHECK(taken < 60);
+  const auto refused = full.add("one-more.example", "enforce");
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().what.find("full of enforced policies") != std::string::npos);
+  CHECK(full.with("flood") == static_cast<std::size_t>(taken));
+  CHECK(full.store->load(domain("flood0.example")).value().policy);
+  REQUIRE(full.add("flood3.example", "enforce"));  // what is there is still replaced
+}
+
+TEST_CASE("a flood of new domains does not drive out an enforced policy that was there before") {
+  FullStore full(60 * 8192);
+  REQUIRE(full.add("victim.example", "enforce"));
+  for (int i = 0; i < 300; ++i)
+    static_cast<void>(full.add("flood" + std::to_string(i) + ".example", i % 3 == 0 ? "enforce" : "none"));
+  CHECK(full.store->load(domain("victim.example")).value().policy);
+}
+
+TEST_CASE("a backup is read through before it counts; it comes back on command, and what it replaces is kept") {
+  const TempDir dir;
+  make_store(dir.db());
+  const std::atomic<bool> go{false};
+  REQUIRE(back_up_store(dir.db(), go));
+  struct stat info {};
+  REQUIRE(stat(backup_path(dir.db()).c_str(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0600);
+  CHECK_FALSE(fs::exists(backup_path(dir.db()) + "-wal"));
+
+  std::ofstream(dir.db(), std::ios::trunc) << std::string(50000, 'x');
+  fs::remove(dir.db() + "-wal");
+  CHECK(refused(dir.db()));
+  CHECK_FALSE(back_up_store(dir.db(), go));  // does not replace the good one
+  const auto aside = restore_store(dir.db());
+  REQUIRE(aside);
+  CHECK(fs::file_size(*aside) == 50000);
+  check_equal(open_store(dir.db())->load(domain("example.com")).value(), sample());
+  const auto again = restore_store(dir.db());
+  REQUIRE(again);
+  CHECK(*again != *aside);
+}
+
+TEST_CASE("a store that has lost most of what it held does not replace the backup") {
+  const TempDir dir;
+  const std::atomic<bool> go{false};
+  {
+    const auto store = open_store(dir.db());
+    for (int i = 0; i < 10; ++i)
+      REQUIRE(save(*store, domain(("d" + std::to_string(i) + ".example").c_str()), sample()));
+  }
+  REQUIRE(back_up_store(dir.db(), go));
+  fs::remove(dir.db());
+  fs::remove(dir.db() + "-wal");
+  std::vector<std::string> log;
+  {
+    auto store = open_sqlite_store(
+        dir.db(), {StoreMode::read_write, 1U << 30U, [&log](Level, const std::string& line) { log.push_back(line); }});
+    REQUIRE(store);
+  }
+  REQUIRE(log.size() == 1);
+  CHECK(log[0].find("cache restore") != std::string::npos);
+  const auto kept = back_up_store(dir.db(), go);
+  REQUIRE_FALSE(kept);
+  CHECK(kept.error().what.find("10: it is kept") != std::string::npos);
+  REQUIRE(restore_store(dir.db()));
+  CHECK(open_store(dir.db())->size().value() == 10);
+}
+
+TEST_CASE("a damaged backup is not restored") {
+  const TempDir dir;
+  make_store(dir.db());
+  const std::atomic<bool> go{false};
+  REQUIRE(back_up_store(dir.db(), go));
+  meddle(backup_path(dir.db()), "PRAGMA ignore_check_constraints = ON; UPDATE policies SET body = x'00'");
+  CHECK_FALSE(restore_store(dir.db()));
+  CHECK_FALSE(restore_store("/nonexistent/sealane.db"));
+  check_equal(open_store(dir.db())->load(domain("example.com")).value(), sample());
 }
 
 TEST_CASE("a row that makes no sense is an error for its domain, not for others") {
@@ -386,6 +640,11 @@ TEST_CASE("a row that makes no sense is an error for its domain, not for others"
       "body = NULL",
       "policy_id = NULL",
       "fetched = NULL",
+      "learned = NULL",
+      "learned = 9223372036854775807",
+      "asked = -5",
+      "refresh = -5",
+      "failures = -1",
   };
   for (const std::string& change : broken) {
     CAPTURE(change);
@@ -405,13 +664,12 @@ TEST_CASE("a row that makes no sense is an error for its domain, not for others"
   }
 }
 
-TEST_CASE("a row for what is no domain is an error of the list") {
+TEST_CASE("a row for what is no domain is an error of that row") {
   const TempDir dir;
   make_store(dir.db());
-  meddle(dir.db(), "UPDATE policies SET domain = 'Example..COM'");
-  const auto all = open_store(dir.db())->list();
-  REQUIRE_FALSE(all.has_value());
-  CHECK(all.error().what.find("Example..COM") != std::string::npos);
+  REQUIRE(save(*open_store(dir.db()), domain("example.net"), sample()));
+  meddle(dir.db(), "UPDATE policies SET domain = 'Example..COM' WHERE domain = 'example.com'");
+  CHECK(domains_of(*open_store(dir.db())) == std::vector<std::string>{"bad Example..COM", "example.net"});
 }
 
 TEST_CASE("what could not be loaded is not saved") {

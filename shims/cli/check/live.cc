@@ -33,39 +33,44 @@ class Copy final : public PolicyStore {
     std::optional<sts::FetchResult> fetch;
     std::function<void()> changed;
   };
-  Copy(std::unique_ptr<PolicyStore> memory, std::shared_ptr<Seen> seen)
-      : memory_(std::move(memory)), seen_(std::move(seen)) {}
+  Copy(std::unique_ptr<StoreFile> memory, std::optional<sts::Moment> last_entry, std::shared_ptr<Seen> seen)
+      : memory_(std::move(memory)), last_entry_(last_entry), seen_(std::move(seen)) {}
 
-  [[nodiscard]] Result<sts::PolicyState> load(const Domain& domain) override { return memory_->load(domain); }
-  void save(const Domain& domain, const sts::PolicyState& state, Saved saved) override {
-    memory_->save(domain, state, std::move(saved));
+  void load(const Domain& domain, Loaded loaded) override { memory_->load(domain, std::move(loaded)); }
+  void save(const Domain& domain, const sts::PolicyState& state, const sts::Moment& now, Saved saved) override {
+    memory_->save(domain, state, now, std::move(saved));
     if (state.attempted == WallTime{}) return;
     const bool good = state.error.empty() && state.policy;
     seen_->fetch =
         sts::FetchResult{state.attempted, state.attempted_id, good ? state.policy->body : std::string(), state.error};
     if (seen_->changed) seen_->changed();
   }
-  [[nodiscard]] Result<std::vector<Domain>> list() override { return memory_->list(); }
-  [[nodiscard]] Result<void> remove(const Domain& domain) override { return memory_->remove(domain); }
+  void due(SteadyTime now, std::size_t limit, Listed listed) override { memory_->due(now, limit, std::move(listed)); }
+  [[nodiscard]] std::optional<sts::Moment> last_entry() const override { return last_entry_; }
 
  private:
-  std::unique_ptr<PolicyStore> memory_;
+  std::unique_ptr<StoreFile> memory_;
+  std::optional<sts::Moment> last_entry_;
   std::shared_ptr<Seen> seen_;
 };
 
-// Without the last attempt, so that a fetch is due.
-std::unique_ptr<PolicyStore> copy_store(PolicyStore& from, const Domain& domain, std::shared_ptr<Copy::Seen> seen,
-                                        std::optional<Fault>& fault) {
-  const auto stored = from.load(domain);
-  auto memory = open_sqlite_store(":memory:", StoreMode::read_write);
-  if (!stored || !memory) {
-    fault = Fault{Reason::store, (stored ? memory.error() : stored.error()).text()};
-    return nullptr;
+// What the store has of `domain`, without the last attempt, so that a fetch is due.
+Result<std::unique_ptr<PolicyStore>> copy_store(const std::string& path, const Domain& domain,
+                                                std::shared_ptr<Copy::Seen> seen) {
+  const auto from = open_sqlite_store(path, {});
+  if (!from) return tl::make_unexpected(from.error());
+  const auto stored = (*from)->load(domain);
+  if (!stored) return tl::make_unexpected(stored.error());
+  auto memory = open_sqlite_store(":memory:", {StoreMode::read_write});
+  if (!memory) return tl::make_unexpected(memory.error());
+  const auto last_entry = (*from)->last_entry();
+  if (stored->policy && last_entry) {
+    sts::PolicyState state;
+    state.policy = stored->policy;
+    const auto copied = (*memory)->save({{domain, state, *last_entry}});
+    if (!copied) return tl::make_unexpected(copied.error());
   }
-  if (stored->policy) {
-    (*memory)->save(domain, sts::PolicyState{stored->policy, WallTime{}, {}, {}}, [](const Result<void>&) {});
-  }
-  return std::make_unique<Copy>(std::move(*memory), std::move(seen));
+  return std::make_unique<Copy>(std::move(*memory), last_entry, std::move(seen));
 }
 
 void look_up(const Config& config, const Question& question, Millis wait, Live& live) {
@@ -74,9 +79,15 @@ void look_up(const Config& config, const Question& question, Millis wait, Live& 
     if (level == Level::error) cli::complain({line, "", ""});
   };
   const auto seen = std::make_shared<Copy::Seen>();
-  Adapters adapters = make_adapters(loop, config, StoreMode::read_only, log);
-  if (adapters.store && question.domain) {
-    adapters.store = copy_store(*adapters.store, *question.domain, seen, adapters.store_fault);
+  Adapters adapters = make_adapters(loop, config, StoreUse::read_only, log);
+  if (question.domain) {
+    adapters.store.reset();
+    adapters.store_fault.reset();
+    if (auto copy = copy_store(config.store, *question.domain, seen)) {
+      adapters.store = std::move(*copy);
+    } else {
+      adapters.store_fault = Fault{Reason::store, copy.error().text()};
+    }
   }
   Engine engine(loop, config, std::move(adapters), log);
 

@@ -9,7 +9,7 @@ namespace sealane::doctor {
 
 Finding check_resolver(const Config& config) {
   Loop loop;
-  Adapters adapters = make_adapters(loop, config, StoreMode::read_only, {});
+  Adapters adapters = make_adapters(loop, config, StoreUse::read_only, {});
   const auto resolver = adapters.make_resolver();
   bool ready = false;
   std::optional<dns::Answer> answer;

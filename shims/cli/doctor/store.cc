@@ -21,9 +21,9 @@ Finding check_store(const Config& config) {
     if (errno == ENOENT) return good(config.store + ": not there yet; it is created with the first policy");
     return bad(config.store + ": " + std::strerror(errno), "run this as root, or as the owner of " + directory);
   }
-  const auto store = open_sqlite_store(config.store, StoreMode::read_only);
+  const auto store = open_sqlite_store(config.store, {});
   if (!store) return bad(store.error());
-  const auto domains = (*store)->list();
+  const auto domains = (*store)->size();
   if (!domains) return bad(domains.error());
   // What it holds decides what is demanded of connections; whoever may write it may switch that off.
   if ((file.st_mode & (S_IWGRP | S_IWOTH | S_IROTH)) != 0) {
@@ -33,7 +33,7 @@ Finding check_store(const Config& config) {
     return bad(config.store + ": its owner is not that of its directory, whom sealane runs as",
                "chown --reference=" + directory + " " + config.store + "*");
   }
-  return good(config.store + ": " + std::to_string(domains->size()) + " domains");
+  return good(config.store + ": " + std::to_string(*domains) + " domains");
 }
 
 }  // namespace sealane::doctor
