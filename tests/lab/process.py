@@ -71,9 +71,9 @@ class Daemon:
         return status
 
 
-def wait_until(condition, what, watch=None):
+def wait_until(condition, what, bound=BOUND):
     """Polls a condition that no file descriptor announces, within the bound."""
-    deadline = time.monotonic() + BOUND
+    deadline = time.monotonic() + bound
     pause = threading.Event()
     while not condition():
         if time.monotonic() > deadline:

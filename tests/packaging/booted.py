@@ -122,7 +122,7 @@ class Booted(machine.Machine):
         children = Path(f'/proc/{self._process.pid}/task/{self._process.pid}/children').read_text().split()
         self._first = children[0]
         wait_until(lambda: self.run('systemctl', 'is-system-running').stdout.strip() in ('running', 'degraded'),
-                   'systemd has started everything')
+                   'systemd has started everything', _COMMAND_BOUND)
         return self
 
     @staticmethod
@@ -143,7 +143,7 @@ class Booted(machine.Machine):
             self._process.kill()
             self._process.wait()
             self._process = None
-            wait_until(lambda: _empty(self._group), 'no process is left')
+            wait_until(lambda: _empty(self._group), 'no process is left', _COMMAND_BOUND)
             _remove_group(self._group)
 
     def run(self, *command, user=None, **options):
