@@ -338,6 +338,45 @@ void Engine::forget() {
   impl_->resolver = impl_->make_resolver();
 }
 
+void Engine::purge(const Domain& domain, bool force, Ordered done) {
+  Impl& impl = *impl_;
+  impl.policies.load(domain, [this, &impl, domain, force, done = std::move(done)](const PolicyKeeper::Known& known) {
+    std::string why = known.fault ? "what is stored of it cannot be read" : "";
+    if (why.empty()) why = sts::weakens(known.state, {}, impl.policies.now());
+    if (!why.empty() && !force) return done(failure(why, domain.text(), "--force forgets it all the same"));
+    impl.policies.remove(domain, [this, &impl, domain, why, done](const Result<void>& removed) {
+      if (!removed) return done(tl::make_unexpected(removed.error()));
+      forget(domain);
+      const std::string text = domain.text() + ": forgotten" + (why.empty() ? "" : ", though " + why);
+      impl.log(Level::notice, "store: " + text);
+      done(text);
+    });
+  });
+}
+
+void Engine::import_policy(const Domain& domain, const sts::PolicyState& state, bool force, Ordered done) {
+  Impl& impl = *impl_;
+  impl.policies.load(domain,
+                     [this, &impl, domain, state, force, done = std::move(done)](const PolicyKeeper::Known& known) {
+                       if (known.fault) return done(failure(known.fault->text, domain.text(), "purge it first"));
+                       const sts::Moment now = impl.policies.now();
+                       const sts::PolicyState imported = sts::as_imported(state, now, impl.policies.jitter());
+                       if (!imported.policy) return done(domain.text() + ": no policy in it");
+                       const auto& stored = known.state.policy;
+                       if (stored && stored->learned >= imported.policy->learned)
+                         return done(domain.text() + ": what is stored is newer");
+                       const std::string why = sts::weakens(known.state, imported, now);
+                       if (!why.empty() && !force)
+                         return done(failure(why, domain.text(), "--force replaces it all the same"));
+                       impl.policies.save(domain, imported, [this, &impl, domain, why, done] {
+                         forget(domain);
+                         const std::string text = domain.text() + ": imported" + (why.empty() ? "" : ", though " + why);
+                         impl.log(Level::notice, "store: " + text);
+                         done(text);
+                       });
+                     });
+}
+
 void Engine::forget(const Domain& domain) {
   impl_->cache.forget(domain);
   for (auto at = impl_->flights.begin(); at != impl_->flights.end();) {
@@ -351,7 +390,10 @@ void Engine::forget(const Domain& domain) {
   }
 }
 
-void Engine::take_over(const Engine& before) { impl_->policies.take_over(before.impl_->policies); }
+void Engine::take_over(Engine& before) {
+  before.impl_->refresher.reset();
+  impl_->policies.take_over(before.impl_->policies);
+}
 
 std::optional<Fault> Engine::fault() const {
   if (auto fault = impl_->local_fault()) return fault;

@@ -50,12 +50,18 @@ class Engine {
   // answer is what the evidence so far allows; its lookups go on and fill the cache.
   void ask(const Question& question, Millis timeout, Done done);
 
+  // What an administrator orders. `done` is called once, with what was done in words, or why it was not. Nothing that
+  // makes less be demanded of a domain is done without `force`, and what is done is logged.
+  using Ordered = std::function<void(Result<std::string>)>;
+  void purge(const Domain& domain, bool force, Ordered done);
+  void import_policy(const Domain& domain, const sts::PolicyState& state, bool force, Ordered done);
+
   // Nothing of what is in memory is used again.
   void forget();
   // The same for one domain: what is stored of it was changed by others.
   void forget(const Domain& domain);
-  // What `before` has learned and could not store is known to this one too (reload).
-  void take_over(const Engine& before);
+  // What `before` has learned and could not store is known to this one too, which refreshes in its place (reload).
+  void take_over(Engine& before);
 
   // What is wrong with the installation as a whole, as far as the engine knows.
   [[nodiscard]] std::optional<Fault> fault() const;

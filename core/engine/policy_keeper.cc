@@ -108,6 +108,17 @@ std::vector<std::function<void()>> PolicyKeeper::saved(const Domain& domain, con
   return waiting;
 }
 
+void PolicyKeeper::remove(const Domain& domain, std::function<void(Result<void>)> removed) {
+  if (!store_) return removed(failure(fault_ ? fault_->text : "there is no policy store"));
+  if (const auto kept = kept_.find(domain); kept != kept_.end() && kept->second.under_way == 0) {
+    if (kept->second.refused) --refused_;
+    kept_.erase(kept);
+  }
+  store_->remove(domain, [alive = std::weak_ptr<int>(alive_), removed = std::move(removed)](Result<void> done) {
+    if (!alive.expired()) removed(std::move(done));
+  });
+}
+
 void PolicyKeeper::asked(const Domain& domain, bool txt) {
   load(domain, [this, domain, txt](const Known& known) {
     if (known.fault || !known.state.policy) return;

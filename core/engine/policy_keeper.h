@@ -36,6 +36,9 @@ class PolicyKeeper {
   // was learned is weaker within this process, and is written again when the domain is next asked for, or by retry().
   void save(const Domain& domain, const sts::PolicyState& state, std::function<void()> then);
 
+  // Forgets the domain. Saves under way must have ended: within the call of a load's `known` they have.
+  void remove(const Domain& domain, std::function<void(Result<void>)> removed);
+
   // Mail asked for the domain, of which there is a policy; `txt`: and the TXT record with the id of that policy was
   // seen.
   void asked(const Domain& domain, bool txt);

@@ -427,6 +427,31 @@ std::string explain_json(const Decision& decision, const Evidence& evidence) {
   return dump({{"schema", schema}, {"decision", write_decision(decision)}, {"evidence", write_evidence(evidence)}});
 }
 
+std::string policy_record_json(const Domain& domain, const sts::PolicyState& state) {
+  return dump({{"schema", schema}, {"domain", domain.text()}, {"stored", write_stored(state)}});
+}
+
+Result<PolicyRecord> policy_record_from_json(std::string_view text) {
+  const auto root = parse_json(text);
+  std::optional<Error> error;
+  if (!root) error = root.error();
+  std::optional<Domain> domain;
+  sts::PolicyState state;
+  if (root) {
+    const Reader record(*root, "", error);
+    if (record["schema"].number<unsigned>() != schema) record["schema"].wrong("is not " + std::to_string(schema));
+    domain = record["domain"].parsed(Domain::parse);
+    state = read_stored(record["stored"]);
+    if (!error && state.policy && !sts::parse_policy(state.policy->body)) {
+      record["stored"]["policy"].wrong("is no valid policy");
+    }
+  }
+  if (!error && domain) return PolicyRecord{std::move(*domain), std::move(state)};
+  error->of = "record";
+  error->remedy = "it must be as `sealane cache export` wrote it";
+  return tl::make_unexpected(std::move(*error));
+}
+
 Result<Evidence> evidence_from_json(std::string_view text) {
   const auto root = parse_json(text);
   if (!root) return tl::make_unexpected(root.error());

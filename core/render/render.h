@@ -18,6 +18,15 @@ namespace sealane {
 // Reads the "evidence" of such an object, or the evidence object alone. Unknown fields are ignored; bounded (1 MiB).
 [[nodiscard]] Result<Evidence> evidence_from_json(std::string_view text);
 
+// A line of `sealane cache export`: {"schema":1,"domain":…,"stored":{…}}, without its line end, and back. What is read
+// parses as a policy, or there is none.
+struct PolicyRecord {
+  Domain domain;
+  sts::PolicyState state;
+};
+[[nodiscard]] std::string policy_record_json(const Domain& domain, const sts::PolicyState& state);
+[[nodiscard]] Result<PolicyRecord> policy_record_from_json(std::string_view text);
+
 // `sealane query`: short and readable; several lines, each with its line end.
 [[nodiscard]] std::string decision_text(const Decision& decision);
 // `sealane explain`: the same with every lookup, its DNSSEC status and cause, TTL, and the rule behind each outcome.

@@ -467,6 +467,7 @@ class SqliteStore final : public StoreFile {
     saved(save({Entry{domain, state, now}}));
   }
 
+  void remove(const Domain& domain, Saved removed) override { removed(remove(domain)); }
   void due(SteadyTime now, std::size_t limit, Listed listed) override { listed(due_now(now, limit)); }
   [[nodiscard]] std::optional<sts::Moment> last_entry() const override { return last_; }
 

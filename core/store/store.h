@@ -39,6 +39,8 @@ class PolicyStore {
   // Durable when `saved` is called. Full or read-only: an error; the caller goes on from memory and says so. A policy
   // is never replaced by none, nor by one that was learned earlier: another process may have learned it meanwhile.
   virtual void save(const Domain& domain, const sts::PolicyState& state, const sts::Moment& now, Saved saved) = 0;
+  // What is stored of the domain is gone when `removed` is called.
+  virtual void remove(const Domain& domain, Saved removed) = 0;
   // At most `limit` domains whose `refresh` is not after `now`.
   virtual void due(SteadyTime now, std::size_t limit, Listed listed) = 0;
   // The moment of the last entry when this store was opened; nothing in an empty one.
@@ -59,6 +61,7 @@ class StoreFile : public PolicyStore {
   // All or nothing, in one transaction.
   [[nodiscard]] virtual Result<void> save(const std::vector<Entry>& entries) = 0;
   using PolicyStore::load;
+  using PolicyStore::remove;
   using PolicyStore::save;
 
   // Calls `each` for every domain, sorted, until it returns false; a row that makes no sense is an error of that row.

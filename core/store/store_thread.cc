@@ -72,6 +72,13 @@ class StoreThread final : public PolicyStore {
     wake_.notify_one();
   }
 
+  void remove(const Domain& domain, Saved removed) override {
+    read([this, domain, removed = std::move(removed)]() mutable {
+      mailbox_.post(
+          [done = file_->remove(domain), removed = std::move(removed)]() mutable { removed(std::move(done)); });
+    });
+  }
+
   void due(SteadyTime now, std::size_t limit, Listed listed) override {
     read([this, now, limit, listed = std::move(listed)]() mutable {
       file_->due(now, limit, [&](Result<Due> due) {

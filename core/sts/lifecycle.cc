@@ -110,6 +110,30 @@ PolicyState record_fetch(const Landing& landing, const Moment& now, double jitte
   return state;
 }
 
+std::string weakens(const PolicyState& before, const PolicyState& after, const Moment& now) {
+  const auto had = policy_in_force(before, now.wall);
+  if (!had || had->mode != Mode::enforce) return {};
+  const WallTime until = expires(*before.policy, *had, now.wall);
+  const auto gets = policy_in_force(after, now.wall);
+  if (gets && gets->mode == Mode::enforce && expires(*after.policy, *gets, now.wall) >= until) return {};
+  return "its policy is enforced until " + rfc3339(until);
+}
+
+PolicyState as_imported(PolicyState state, const Moment& now, double jitter) {
+  state.attempted = std::min(state.attempted, now.wall);
+  state.failures = 0;
+  state.asked = now.steady;
+  state.refresh = {};
+  if (!state.policy) return state;
+  state.policy->fetched = std::min(state.policy->fetched, now.wall);
+  state.policy->txt_seen = std::min(state.policy->txt_seen, now.wall);
+  state.policy->learned = now.steady - (now.wall - state.policy->fetched);
+  if (state.policy->learned < SteadyTime{}) state.policy->learned = {};
+  // Soon: nobody knows how old the news is.
+  if (next_refresh(state, now, jitter) != SteadyTime{}) state.refresh = now.steady + part_of(Seconds{86400}, jitter);
+  return state;
+}
+
 WallTime refresh_after(const StoredPolicy& stored, const Policy& policy) {
   return stored.fetched + refresh_interval(policy);
 }

@@ -103,6 +103,14 @@ struct Landing {
 // to 1.
 [[nodiscard]] PolicyState record_fetch(const Landing& landing, const Moment& now, double jitter);
 
+// ---- What an administrator does
+
+// Would `after` in the place of `before` ask less: an enforced policy in force is gone, not enforced, or ends earlier?
+// Why; empty: it would not. Both as_of `now`.
+[[nodiscard]] std::string weakens(const PolicyState& before, const PolicyState& after, const Moment& now);
+// A policy that was exported, to be imported now: what it says of time is cut down to what can be.
+[[nodiscard]] PolicyState as_imported(PolicyState state, const Moment& now, double jitter);
+
 // ---- Refresh without mail
 
 // min(24 h, max_age/2) after `fetched`.

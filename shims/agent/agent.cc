@@ -1,10 +1,13 @@
 #include "shims/agent/agent.h"
 
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -13,8 +16,10 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/base/loop.h"
 #include "core/engine/engine.h"
@@ -71,6 +76,48 @@ std::string monotonic_usec() {
   return std::to_string(static_cast<long long>(now.tv_sec) * 1000000 + now.tv_nsec / 1000);
 }
 
+// What a configuration names and what may change behind it. Looked at, not watched: the files may be links into folders
+// that come and go.
+class NamedFiles {
+ public:
+  explicit NamedFiles(const Config& config) {
+    for (const std::string& path :
+         {config.resolv_conf, config.trust_anchor, config.ca_file.value_or("/etc/ssl/certs/ca-certificates.crt")}) {
+      if (!path.empty()) seen_.emplace_back(path, state_of(path));
+    }
+  }
+  // The first that is not as it was, once.
+  std::optional<std::string> changed() {
+    for (auto& [path, before] : seen_) {
+      State now = state_of(path);
+      if (now == before) continue;
+      before = now;
+      return path;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  using State = std::array<long long, 5>;
+  static State state_of(const std::string& path) {
+    struct stat file {};
+    if (::stat(path.c_str(), &file) != 0) return {};
+    return {static_cast<long long>(file.st_dev), static_cast<long long>(file.st_ino), file.st_size, file.st_mtim.tv_sec,
+            file.st_mtim.tv_nsec};
+  }
+  std::vector<std::pair<std::string, State>> seen_;
+};
+
+constexpr Millis look_at_files{1000};
+
+// As many descriptors as clients, lookups and fetches may take.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 65536);
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 class Agent {
  public:
   Agent(std::string config_path, const LogSink& log) : config_path_(std::move(config_path)), log_(log), verbs_(log) {}
@@ -80,8 +127,10 @@ class Agent {
  private:
   Result<int> open_socket();
   void serve();
-  void reload();
-  void tell_watchdog();
+  void serve_administrator();
+  Result<void> reload();
+  void look_after_files();
+  void feed_watchdog(Millis interval);
   void retire(std::unique_ptr<Backend> backend);
 
   std::string config_path_;
@@ -92,7 +141,10 @@ class Agent {
   // Backends that were replaced, while their questions are still being answered.
   std::map<const Backend*, std::pair<std::unique_ptr<Backend>, Loop::Timer>> retired_;
   std::unique_ptr<Listener> listener_;
-  Loop::Timer watchdog_;
+  std::unique_ptr<Listener> admin_listener_;
+  std::string admin_path_;  // empty: there is none
+  std::optional<NamedFiles> files_;
+  Loop::Timer files_timer_, watchdog_timer_;
   int socket_ = -1;              // until the listener takes it over
   std::string own_socket_path_;  // empty: the socket is systemd's
   int status_ = EX_OK;
@@ -112,7 +164,8 @@ int Agent::run() {
   const auto stop = [this] { loop_.stop(); };
   const auto on_term = loop_.on_signal(SIGTERM, stop);
   const auto on_int = loop_.on_signal(SIGINT, stop);
-  const auto on_hup = loop_.on_signal(SIGHUP, [this] { reload(); });
+  const auto on_hup = loop_.on_signal(SIGHUP, [this] { (void)reload(); });
+  raise_descriptor_limit();
 
   auto backend = make_backend(loop_, config_path_, log_, [this] { loop_.soon([this] { serve(); }); });
   if (!backend) {
@@ -132,6 +185,8 @@ int Agent::run() {
 
   notify_systemd("STOPPING=1");
   listener_.reset();
+  admin_listener_.reset();
+  if (!admin_path_.empty()) ::unlink(admin_path_.c_str());
   if (!own_socket_path_.empty()) ::unlink(own_socket_path_.c_str());
   log_(Level::notice, "stopped");
   return status_;
@@ -154,33 +209,66 @@ void Agent::serve() {
       log_);
   log_(Level::notice, own_socket_path_.empty() ? "listening on the socket that systemd handed over"
                                                : "listening on " + own_socket_path_);
+  serve_administrator();
+  files_.emplace(backend_->config);
+  look_after_files();
   notify_systemd("READY=1");
-  tell_watchdog();
+  if (const auto interval = watchdog_interval()) feed_watchdog(*interval);
 }
 
-// From the loop itself: what it shows is that the loop still turns.
-void Agent::tell_watchdog() {
-  const auto interval = watchdog_interval();
-  if (!interval) return;
+// Root's, and of the user that could write the store anyway. Not vital: the mail flows without it.
+void Agent::serve_administrator() {
+  const std::string& path = backend_->config.admin_socket;
+  const auto fd = listen_at(path, 0600);
+  if (!fd) return log_(Level::warning, "no socket for the administrator: " + fd.error().text());
+  admin_path_ = path;
+  admin_listener_ = std::make_unique<Listener>(
+      loop_, *fd, ListenerLimits{},
+      [this](const wire::Request& request, const Peer& peer, Listener::Answer answer) {
+        if (peer.uid != 0 && peer.uid != ::geteuid()) return answer({wire::Status::err, "", "for root alone"});
+        verbs_.administer(request, std::move(answer), [this] { return reload(); });
+      },
+      log_);
+}
+
+void Agent::look_after_files() {
+  files_timer_ = loop_.after(look_at_files, [this] {
+    if (const auto path = files_->changed()) {
+      log_(Level::notice, *path + " has changed");
+      (void)reload();
+    }
+    look_after_files();
+  });
+}
+
+// From the loop: it is fed only while that turns.
+void Agent::feed_watchdog(Millis interval) {
   notify_systemd("WATCHDOG=1");
-  watchdog_ = loop_.after(*interval, [this] { tell_watchdog(); });
+  watchdog_timer_ = loop_.after(interval, [this, interval] { feed_watchdog(interval); });
 }
 
-void Agent::reload() {
-  if (!listener_) return;  // still starting
+Result<void> Agent::reload() {
+  if (!listener_) return failure("still starting");
   notify_systemd("RELOADING=1\nMONOTONIC_USEC=" + monotonic_usec());
   auto fresh = make_backend(loop_, config_path_, log_, nullptr);
   if (!fresh) {
     log_(Level::error, "not reloaded, the old configuration stays: " + fresh.error().text());
-  } else {
-    if ((*fresh)->config.socket != backend_->config.socket) {
-      log_(Level::warning, "`socket` has changed: this takes a restart");
-    }
-    verbs_.use(**fresh);
-    retire(std::exchange(backend_, std::move(*fresh)));
-    log_(Level::notice, "reloaded");
+    notify_systemd("READY=1");
+    return tl::make_unexpected(fresh.error());
   }
+  if ((*fresh)->config.socket != backend_->config.socket) {
+    log_(Level::warning, "`socket` has changed: this takes a restart");
+  }
+  if ((*fresh)->config.admin_socket != backend_->config.admin_socket) {
+    log_(Level::warning, "`admin_socket` has changed: this takes a restart");
+  }
+  (*fresh)->engine->take_over(*backend_->engine);
+  verbs_.use(**fresh);
+  files_.emplace((*fresh)->config);
+  retire(std::exchange(backend_, std::move(*fresh)));
+  log_(Level::notice, "reloaded");
   notify_systemd("READY=1");
+  return {};
 }
 
 // Engine::ask answers within config.timeout, and a fetch that is under way is not thrown away.

@@ -82,6 +82,7 @@ struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
   void add(int fd);
   void pump(std::uint64_t id);
   void read(Client& client);
+  void bound_input();
   void take_requests(std::uint64_t id, Client& client);
   void request(std::uint64_t id, Client& client, std::string_view line);
   void answer(std::uint64_t id, std::uint64_t number, const wire::Reply& reply);
@@ -187,11 +188,28 @@ void Listener::Impl::read(Client& client) {
   const ssize_t n = ::recv(client.fd.get(), buffer.data(), buffer.size(), 0);
   if (n > 0) {
     client.in.append(buffer.data(), static_cast<std::size_t>(n));
+    if (client.in.size() > read_size) bound_input();  // those that are short come to little
   } else if (n == 0) {
     client.at_end = true;  // it may still read: `${readsocket}` shuts down its side after the request
   } else if (errno != EAGAIN && errno != EINTR) {
     client.failed = true;
   }
+}
+
+// A thousand clients that each begin a long request: the longest goes.
+void Listener::Impl::bound_input() {
+  std::size_t all = 0;
+  Client* longest = nullptr;
+  for (auto& [id, client] : clients) {
+    all += client.in.size();
+    if (longest == nullptr || client.in.size() > longest->in.size()) longest = &client;
+  }
+  if (all <= limits.input || longest == nullptr) return;
+  log(Level::notice, "client " + longest->peer.text() + ": dropped: too much input is waiting");
+  longest->in.clear();
+  longest->scanned = 0;
+  longest->closing = true;
+  longest->failed = true;
 }
 
 void Listener::Impl::take_requests(std::uint64_t id, Client& client) {
@@ -320,7 +338,7 @@ bool somebody_answers(const sockaddr_un& address) {
 
 }  // namespace
 
-Result<int> listen_at(const std::string& path) {
+Result<int> listen_at(const std::string& path, unsigned mode) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) {
@@ -336,7 +354,7 @@ Result<int> listen_at(const std::string& path) {
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (fd.get() < 0) return failure("cannot make a socket: " + errno_text(), path);
   // Never open to all, not for an instant: who may connect may learn whom mail goes to, and make us look things up.
-  const mode_t before = ::umask(0117);
+  const mode_t before = ::umask(static_cast<mode_t>(~mode & 0777U));
   const int bound = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   const int bind_error = errno;
   ::umask(before);

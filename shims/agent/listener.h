@@ -27,8 +27,9 @@ struct Peer {
 };
 
 struct ListenerLimits {
-  std::size_t clients = 256;
+  std::size_t clients = 1000;
   std::size_t open_requests = 32;  // of one client; more are left in its socket
+  std::size_t input = 64U << 20U;  // octets of requests that have not ended, of all clients together
   Millis patience{30000};          // for a whole request, and for a reply to be taken
   Millis room_after{1000};         // a client idle for this long makes room for a new one when there is none
   Millis retry{200};               // when descriptors have run out
@@ -54,8 +55,8 @@ class Listener {
   std::shared_ptr<Impl> impl_;
 };
 
-// A listening socket at `path`, mode 0660; its group is that of the directory where that is setgid. A socket file
+// A listening socket at `path` with this mode; its group is that of the directory where that is setgid. A socket file
 // that nobody answers on is replaced; one that somebody answers on, or that is no socket, is an error.
-[[nodiscard]] Result<int> listen_at(const std::string& path);
+[[nodiscard]] Result<int> listen_at(const std::string& path, unsigned mode = 0660);
 
 }  // namespace sealane::agent

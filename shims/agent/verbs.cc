@@ -79,7 +79,37 @@ void Verbs::handle(const wire::Request& request, Listener::Answer answer) {
       return answer(verify(request));
     case wire::Verb::report:
       return answer(report(request));
+    case wire::Verb::purge:
+    case wire::Verb::import_policy:
+    case wire::Verb::reload:  // of the administrator's socket
     case wire::Verb::none:
+      break;
+  }
+  answer({wire::Status::err, "", "unknown verb"});
+}
+
+void Verbs::administer(const wire::Request& request, Listener::Answer answer,
+                       const std::function<Result<void>()>& reload) {
+  const auto told = [answer](const Result<std::string>& done) {
+    answer(done ? ok(printable(*done, 1000))
+                : wire::Reply{wire::Status::perm, "refused", printable(done.error().text(), 1000)});
+  };
+  switch (request.verb) {
+    case wire::Verb::reload: {
+      const auto done = reload();
+      return told(done ? Result<std::string>("reloaded") : tl::make_unexpected(done.error()));
+    }
+    case wire::Verb::purge: {
+      const auto domain = Domain::parse(request.domain);
+      if (!domain) return told(tl::make_unexpected(domain.error()));
+      return backend_->engine->purge(*domain, request.force, told);
+    }
+    case wire::Verb::import_policy: {
+      const auto record = policy_record_from_json(request.record);
+      if (!record) return told(tl::make_unexpected(record.error()));
+      return backend_->engine->import_policy(record->domain, record->state, request.force, told);
+    }
+    default:
       break;
   }
   answer({wire::Status::err, "", "unknown verb"});

@@ -1,6 +1,7 @@
 // Requests to replies: the one place that knows what each verb does.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -34,6 +35,8 @@ class Verbs {
   void use(Backend& backend) { backend_ = &backend; }
 
   void handle(const wire::Request& request, Listener::Answer answer);
+  // The administrator's verbs. `reload`: reads the configuration again; why not, if it did not.
+  void administer(const wire::Request& request, Listener::Answer answer, const std::function<Result<void>()>& reload);
 
  private:
   void ask(const wire::Request& request, Listener::Answer answer);

@@ -74,6 +74,21 @@ struct LintOptions {
 };
 [[nodiscard]] Status lint(const LintOptions& options);
 
+struct CacheOptions {
+  enum class What : unsigned char { list, show, purge, export_all, import_file, restore };
+  std::string config;
+  What what = What::list;
+  std::vector<std::string> arguments;  // domains; of import: a file, or "-"
+  bool force = false;                  // also where less is demanded then
+};
+[[nodiscard]] Status cache(const CacheOptions& options);
+
+struct PrewarmOptions {
+  std::string config;
+  std::string file;  // a domain a line, or "-"
+};
+[[nodiscard]] Status prewarm(const PrewarmOptions& options);
+
 [[nodiscard]] Status doctor(const std::string& config);
 
 }  // namespace sealane::cli

@@ -42,6 +42,8 @@ struct Words {
   QueryOptions query;
   DecideOptions decide;
   LintOptions lint;
+  CacheOptions cache;
+  PrewarmOptions prewarm;
   bool no_mx = false;
   bool check_agent = false;
 };
@@ -58,6 +60,26 @@ int check_agent(const std::string& config) {
   const auto checked = agent::check(config);
   if (!checked) complain(checked.error());
   return checked ? ok : bad_config;
+}
+
+void add_cache(CLI::App& command, CacheOptions& options) {
+  using What = CacheOptions::What;
+  command.require_subcommand(1);
+  const auto add = [&](const char* name, const char* help, What what) {
+    CLI::App* const sub = command.add_subcommand(name, help);
+    sub->callback([&options, what] { options.what = what; });
+    return sub;
+  };
+  add("list", "every domain of which something is stored", What::list);
+  add("show", "all that is stored of a domain", What::show)->add_option("DOMAIN", options.arguments)->required();
+  CLI::App* const purge = add("purge", "forgets domains", What::purge);
+  purge->add_option("DOMAIN", options.arguments)->required();
+  purge->add_flag("--force", options.force, "also an enforced policy");
+  add("export", "the store as JSON, one object a line", What::export_all);
+  CLI::App* const import = add("import", "what `export` wrote, where it is newer", What::import_file);
+  import->add_option("FILE", options.arguments, "- for standard input")->required()->expected(1);
+  import->add_flag("--force", options.force, "also where less is demanded then");
+  add("restore", "puts the backup in the place of the store", What::restore);
 }
 
 int run(int argc, char** argv) {
@@ -101,6 +123,11 @@ int run(int argc, char** argv) {
 
   CLI::App* const agent = app.add_subcommand("agent", "answers mail software over a socket, until it is stopped");
   agent->add_flag("--check", words.check_agent, "say whether it would start with this configuration, and end");
+  CLI::App* const cache = app.add_subcommand("cache", "the store of policies");
+  add_cache(*cache, words.cache);
+  CLI::App* const prewarm =
+      app.add_subcommand("prewarm", "asks for every domain of a list; goes on where it was stopped");
+  prewarm->add_option("FILE", words.prewarm.file, "a domain a line; - for standard input")->required();
   app.add_subcommand("doctor", "checks this installation");
 
   try {
@@ -120,6 +147,9 @@ int run(int argc, char** argv) {
   if (app.got_subcommand(check)) return sealane::cli::check(words.query);
   if (app.got_subcommand(decide)) return sealane::cli::decide(words.decide);
   if (app.got_subcommand(lint)) return sealane::cli::lint(words.lint);
+  words.cache.config = words.prewarm.config = words.config;
+  if (app.got_subcommand(cache)) return sealane::cli::cache(words.cache);
+  if (app.got_subcommand(prewarm)) return sealane::cli::prewarm(words.prewarm);
   if (app.got_subcommand(agent)) {
     return words.check_agent ? check_agent(words.config) : sealane::agent::run(words.config);
   }

@@ -163,10 +163,11 @@ bool set_key(Request& request, std::string_view key, const std::string& value) {
     if (!wait) return false;
     request.wait_ms = *wait;
   }
-  if (key == "mx" || key == "fresh") {
+  if (key == "record") request.record = value;
+  if (key == "mx" || key == "fresh" || key == "force") {
     const auto flag = yes_or_no(value);
     if (!flag) return false;
-    (key == "mx" ? request.mx : request.fresh) = *flag;
+    (key == "mx" ? request.mx : key == "fresh" ? request.fresh : request.force) = *flag;
   }
   return true;
 }
@@ -271,6 +272,8 @@ std::string write_request(const Request& request) {
   for (const std::string& cert : request.certs) add("cert", cert);
   add_unless_empty("outcome", request.outcome);
   add_unless_empty("reason", request.reason);
+  if (request.force) add("force", "yes");
+  add_unless_empty("record", request.record);
   line += '\n';
   return line;
 }

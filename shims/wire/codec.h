@@ -35,6 +35,8 @@ struct Request {
   std::vector<std::string> certs;  // VERIFY: base64, leaf first
   std::string outcome;             // REPORT: delivered, deferred, refused
   std::string reason;              // REPORT
+  bool force = false;              // PURGE, IMPORT: also where less is demanded then
+  std::string record;              // IMPORT: a line of `sealane cache export`
 };
 
 inline constexpr std::size_t longest_reply = 1048576;  // octets, LF included

@@ -266,6 +266,10 @@ class FakeStore final : public PolicyStore {
       write();
     }
   }
+  void remove(const Domain& name, Saved removed) override {
+    disk_.states.erase(name);
+    removed({});
+  }
   void due(SteadyTime now, std::size_t limit, Listed listed) override {
     Due due;
     due.stored = disk_.states.size();

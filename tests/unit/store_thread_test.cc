@@ -66,6 +66,7 @@ class SlowFile final : public StoreFile {
   }
   void load(const Domain& name, Loaded loaded) override { loaded(load(name)); }
   void save(const Domain&, const sts::PolicyState&, const sts::Moment&, Saved saved) override { saved(failure("no")); }
+  void remove(const Domain& name, Saved removed) override { removed(remove(name)); }
   void due(SteadyTime, std::size_t, Listed listed) override { listed(Due{{}, rows_.size()}); }
   [[nodiscard]] std::optional<sts::Moment> last_entry() const override { return now; }
   Result<void> each(const std::function<bool(const std::string&, Result<sts::PolicyState>)>&) override { return {}; }
