@@ -5,6 +5,7 @@ PLAIN = build/plain
 ASAN = build/asan
 CLANG = build/clang
 FUZZ = build/fuzz
+TSAN = build/tsan
 MESON_FLAGS = --prefix=$(prefix)
 # Unoptimised: with sanitizers, optimising the tests takes longer than running them.
 SANITIZE = --buildtype=debug -Db_sanitize=address,undefined -Db_lundef=false
@@ -29,6 +30,9 @@ $(CLANG)/build.ninja: | deps
 $(FUZZ)/build.ninja: | deps
 	CC=clang-14 CXX=clang++-14 meson setup $(MESON_FLAGS) $(SANITIZE) -Doptimization=1 -Dfuzz=true $(FUZZ)
 
+$(TSAN)/build.ninja: | deps
+	meson setup $(MESON_FLAGS) --buildtype=debug -Db_sanitize=thread -Db_lundef=false $(TSAN)
+
 install: all  ## install below DESTDIR, for prefix
 	DESTDIR="$(DESTDIR)" meson install --no-rebuild -C $(PLAIN)
 
@@ -42,9 +46,10 @@ check: deps $(ASAN)/build.ninja all roots  ## all tests: units and corpora with 
 	ninja -C $(ASAN)
 	tests/run $(ASAN):unit,abi,fuzz $(PLAIN):lint,packaging,lab
 
-check-full: check demo $(CLANG)/build.ninja  ## besides: the demonstration, the second compiler, clang-tidy, the packages
+check-full: check demo $(CLANG)/build.ninja $(TSAN)/build.ninja  ## besides: the demonstration, the second compiler, threads, slow tests, clang-tidy, the packages
 	ninja -C $(CLANG)
-	tests/run $(CLANG):unit,abi,fuzz
+	ninja -C $(TSAN) tests/unit/store_thread_test
+	tests/run $(CLANG):unit,abi,fuzz $(TSAN):threads $(PLAIN):slow
 	$(MAKE) tidy
 	$(MAKE) deb-check
 
@@ -78,4 +83,4 @@ deb-check: deb  ## their tests: use as documented, contents, purge, upgrade, the
 		echo "== $$test $$suite"; tests/packaging/$$test $$suite; done; done
 
 clean:  ## remove what was built, but not the roots
-	rm -rf $(PLAIN) $(ASAN) $(CLANG) $(FUZZ)
+	rm -rf $(PLAIN) $(ASAN) $(CLANG) $(TSAN) $(FUZZ)
