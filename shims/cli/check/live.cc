@@ -45,6 +45,7 @@ class Copy final : public PolicyStore {
         sts::FetchResult{state.attempted, state.attempted_id, good ? state.policy->body : std::string(), state.error};
     if (seen_->changed) seen_->changed();
   }
+  void remove(const Domain& domain, Saved removed) override { memory_->remove(domain, std::move(removed)); }
   void due(SteadyTime now, std::size_t limit, Listed listed) override { memory_->due(now, limit, std::move(listed)); }
   [[nodiscard]] std::optional<sts::Moment> last_entry() const override { return last_entry_; }
 
