@@ -47,6 +47,7 @@ check: deps $(ASAN)/build.ninja all roots  ## all tests: units and corpora with 
 	tests/run $(ASAN):unit,abi,fuzz $(PLAIN):lint,packaging,lab
 
 check-full: check demo $(CLANG)/build.ninja $(TSAN)/build.ninja  ## besides: the demonstration, the second compiler, threads, slow tests, clang-tidy, the packages
+	tests/run $(PLAIN):full
 	ninja -C $(CLANG)
 	ninja -C $(TSAN) tests/unit/store_thread_test
 	tests/run $(CLANG):unit,abi,fuzz $(TSAN):threads $(PLAIN):slow

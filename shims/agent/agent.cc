@@ -203,8 +203,8 @@ void Agent::serve() {
   }
   listener_ = std::make_unique<Listener>(
       loop_, socket_, ListenerLimits{},
-      [this](const wire::Request& request, const Peer&, Listener::Answer answer) {
-        verbs_.handle(request, std::move(answer));
+      [this](const wire::Request& request, const Peer& peer, Listener::Answer answer) {
+        verbs_.handle(request, peer, std::move(answer));
       },
       log_);
   log_(Level::notice, own_socket_path_.empty() ? "listening on the socket that systemd handed over"

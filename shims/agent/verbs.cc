@@ -49,6 +49,17 @@ std::string reply_text(const wire::Request& request, const Decision& decision) {
       {std::string(to_text(decision.action)), std::string(to_text(decision.reason)), decision_text(decision)});
 }
 
+// Version and suite of a connection whose handshake is not over.
+constexpr std::string_view tls_to_be_seen = "TLS1.3:TO_BE_SEEN:256";
+
+wire::Reply passed(std::string_view why) { return ok(wire::write_verdict({true, "verified", std::string(why)})); }
+wire::Reply refused(std::string_view why) { return ok(wire::write_verdict({false, "tls-failed", std::string(why)})); }
+
+bool is_pass(const wire::Reply& reply) {
+  const auto verdict = wire::parse_verdict(reply.text);
+  return reply.status == wire::Status::ok && verdict && verdict->pass;
+}
+
 Verdict refusal(Reason reason, std::string text) { return {false, reason, std::move(text)}; }
 
 }  // namespace
@@ -70,13 +81,17 @@ std::optional<Verdict> judge_tls(const wire::TlsWords& tls, std::span<const Dema
 
 Verbs::Verbs(LogSink log) : log_(log ? std::move(log) : [](Level, const std::string&) {}) {}
 
-void Verbs::handle(const wire::Request& request, Listener::Answer answer) {
+void Verbs::handle(const wire::Request& request, const Peer& peer, Listener::Answer answer) {
   switch (request.verb) {
     case wire::Verb::query:
     case wire::Verb::route:
       return ask(request, std::move(answer));
     case wire::Verb::verify:
       return answer(verify(request));
+    case wire::Verb::event:
+      return answer(event(request, peer));
+    case wire::Verb::gate:
+      return answer(gate(request, peer));
     case wire::Verb::report:
       return answer(report(request));
     case wire::Verb::purge:
@@ -158,6 +173,52 @@ wire::Reply Verbs::verify(const wire::Request& request) {
     log_(Level::warning, with_id(std::move(line), request.id));
   }
   return ok(wire::write_verdict({verdict.ok, std::string(reason.token), verdict.text}));
+}
+
+// RFC 7672 §2.2, RFC 8461 §4.2: a host that cannot be authenticated is refused while the next one can still be tried.
+wire::Reply Verbs::event(const wire::Request& request, const Peer& peer) {
+  if (peer.pid == 0) return {wire::Status::temp, "peer", "the processes that ask cannot be told apart"};
+  if (request.connects) {
+    connections_.reset(peer);
+    return passed("a new connection");
+  }
+  if (!request.depth || request.certs.size() != 1) return {wire::Status::err, "", "tls:cert without a certificate"};
+  const auto der = from_base64(request.certs[0]);
+  if (!der || !connections_.certificate(peer, *request.depth, request.certs[0])) {
+    return {wire::Status::temp, "cert", "the host presents no certificate that can be read"};
+  }
+  if (*request.depth != 0) return passed("not the last certificate");
+  wire::Request chain = request;
+  chain.verb = wire::Verb::verify;
+  // Certificates come while the handshake is under way, when version and suite are not known. They are judged as if
+  // these were good; the gate sees whether they are.
+  chain.tls = tls_to_be_seen;
+  chain.certs = connections_.chain(peer);
+  const wire::Reply reply = verify(chain);
+  if (is_pass(reply)) connections_.agree(peer, {request.demand, request.host, request.address});
+  return reply;
+}
+
+// The last word before MAIL.
+wire::Reply Verbs::gate(const wire::Request& request, const Peer& peer) {
+  const auto demands = read_token(request.demand);
+  if (!demands) return {wire::Status::perm, "demand", wire::safe_text(demands.error().text())};
+  const auto domain = Domain::parse(request.domain);
+  if ((domain ? domain->text() : request.domain) != demands->domain) {
+    return refused("this message is for another domain");
+  }
+  const wire::TlsWords tls = wire::read_tls_words(request.tls);
+  const bool agreed = tls.tls && request.certs.size() == 1 &&
+                      connections_.agreed_on(peer, {request.demand, request.host, request.address}, request.certs[0]);
+  wire::Request connection = request;
+  connection.verb = wire::Verb::verify;
+  connection.tls = agreed ? request.tls : "none";  // a chain that nobody agreed on counts as none
+  connection.certs = agreed ? connections_.chain(peer) : std::vector<std::string>{};
+  wire::Reply reply = verify(connection);
+  if (!agreed && tls.tls && !is_pass(reply)) {
+    return refused("its certificate was not verified when this connection was made");
+  }
+  return reply;
 }
 
 wire::Reply Verbs::report(const wire::Request& request) {

@@ -89,6 +89,13 @@ struct PrewarmOptions {
 };
 [[nodiscard]] Status prewarm(const PrewarmOptions& options);
 
+struct SetupOptions {
+  bool dry_run = false;
+  bool undo = false;  // not together with dry_run
+};
+// Becomes the program that changes Exim's configuration; returns only where there is none.
+[[nodiscard]] Status setup_exim(const SetupOptions& options);
+
 [[nodiscard]] Status doctor(const std::string& config);
 
 }  // namespace sealane::cli

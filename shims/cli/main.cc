@@ -44,6 +44,7 @@ struct Words {
   LintOptions lint;
   CacheOptions cache;
   PrewarmOptions prewarm;
+  SetupOptions setup;
   bool no_mx = false;
   bool check_agent = false;
 };
@@ -130,6 +131,12 @@ int run(int argc, char** argv) {
   prewarm->add_option("FILE", words.prewarm.file, "a domain a line; - for standard input")->required();
   app.add_subcommand("doctor", "checks this installation");
 
+  CLI::App* const setup = app.add_subcommand("setup", "puts sealane into the configuration of a mail server");
+  setup->require_subcommand(1);
+  CLI::App* const exim = setup->add_subcommand("exim", "into Exim's, and looks whether it is good");
+  CLI::Option* const dry_run = exim->add_flag("--dry-run", words.setup.dry_run, "show what would change");
+  exim->add_flag("--undo", words.setup.undo, "take it out again")->excludes(dry_run);
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {  // --help, --version
@@ -153,6 +160,7 @@ int run(int argc, char** argv) {
   if (app.got_subcommand(agent)) {
     return words.check_agent ? check_agent(words.config) : sealane::agent::run(words.config);
   }
+  if (app.got_subcommand(setup)) return setup_exim(words.setup);
   return doctor(words.config);
 }
 

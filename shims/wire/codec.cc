@@ -24,7 +24,6 @@ constexpr std::size_t longest_short_request = 4096;
 constexpr std::size_t longest_token = 65536;
 constexpr std::size_t longest_text = 500;
 constexpr std::size_t longest_name = 255;
-constexpr std::size_t most_certificates = 32;
 constexpr std::size_t most_hosts = 50;
 
 const VerbRule* rule_of(Verb verb) {
@@ -140,10 +139,20 @@ bool set_key(Request& request, std::string_view key, const std::string& value) {
   if (key == "id") request.id = value;
   if (key == "demand") request.demand = value;
   if (key == "tls") request.tls = value;
+  if (key == "address") request.address = value;
   if (key == "reason") request.reason = value;
   if (key == "cert") {
     if (request.certs.size() == most_certificates) return false;
     request.certs.push_back(value);
+  }
+  if (key == "event") {
+    if (value != "tcp:connect" && value != "tls:cert") return false;
+    request.connects = value == "tcp:connect";
+  }
+  if (key == "depth") {
+    const auto depth = number(value, 0, most_certificates - 1);
+    if (!depth) return false;
+    request.depth = *depth;
   }
   if (key == "as") {
     if (value != "json" && value != "text") return false;
@@ -267,7 +276,10 @@ std::string write_request(const Request& request) {
   add_unless_empty("id", request.id);
   if (request.as_text) add("as", "text");
   add_unless_empty("demand", request.demand);
+  if (request.verb == Verb::event) add("event", request.connects ? "tcp:connect" : "tls:cert");
   add_unless_empty("host", request.host);
+  add_unless_empty("address", request.address);
+  if (request.depth) add("depth", std::to_string(*request.depth));
   add_unless_empty("tls", request.tls);
   for (const std::string& cert : request.certs) add("cert", cert);
   add_unless_empty("outcome", request.outcome);

@@ -29,17 +29,21 @@ struct Request {
   std::uint32_t wait_ms = 0;  // 0: the agent's own
   std::string id;             // of the MTA's message; may be empty
   bool as_text = false;       // QUERY: for people
-  std::string demand;         // VERIFY: the token of a route
+  std::string demand;         // VERIFY, EVENT, GATE: the token of a route
   std::string host;
-  std::string tls;                 // VERIFY: "none", or the MTA's words for version and cipher
-  std::vector<std::string> certs;  // VERIFY: base64, leaf first
-  std::string outcome;             // REPORT: delivered, deferred, refused
-  std::string reason;              // REPORT
-  bool force = false;              // PURGE, IMPORT: also where less is demanded then
-  std::string record;              // IMPORT: a line of `sealane cache export`
+  std::string address;               // EVENT, GATE: of the host
+  bool connects = false;             // EVENT: tcp:connect; else tls:cert
+  std::optional<std::size_t> depth;  // EVENT: of the certificate; 0 is the leaf
+  std::string tls;                   // VERIFY, GATE: "none", or the MTA's words for version and cipher
+  std::vector<std::string> certs;    // VERIFY: base64, leaf first; EVENT, GATE: one
+  std::string outcome;               // REPORT: delivered, deferred, refused
+  std::string reason;                // REPORT
+  bool force = false;                // PURGE, IMPORT: also where less is demanded then
+  std::string record;                // IMPORT: a line of `sealane cache export`
 };
 
 inline constexpr std::size_t longest_reply = 1048576;  // octets, LF included
+inline constexpr std::size_t most_certificates = 32;   // of one chain
 inline constexpr std::uint32_t longest_wait_ms = 600000;
 
 // One line, LF included. Only the keys of its verb are written.

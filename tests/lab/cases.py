@@ -14,7 +14,7 @@ from sink import Host
 
 _CASE_KEYS = {'rule', 'zone', 'server', 'child', 'host', 'many', 'mx', 'records', 'wire', 'bogus', 'refused', 'policy',
               'override', 'ask', 'options', 'decide', 'unasked', 'exim', 'sni', 'demo'}
-_HOST_KEYS = {'cert', 'sends', 'tlsa', 'tlsa_at', 'in', 'family', 'alias', 'starttls', 'max_tls', 'refuse'}
+_HOST_KEYS = {'cert', 'sends', 'tlsa', 'tlsa_at', 'in', 'family', 'alias', 'at', 'starttls', 'max_tls', 'refuse'}
 _POLICY_KEYS = {'mode', 'mx', 'max_age', 'cert', 'fault', 'server', 'alias', 'at', 'txt', 'text',
                 'content_type'}
 _SHARED = {'secure': 'signed', 'insecure': 'insecure', 'bogus': 'bogus'}
@@ -65,6 +65,7 @@ class World:
         self.served = {}  # address -> the domain that it serves
         self._next = itertools.count(1)
         self._next_server = itertools.count(128)
+        self._address, self._presented = {}, {}
         self._shared = {name: tree.zone(f'{name}.test.', kind) for name, kind in _SHARED.items()}
 
     def add(self, case):
@@ -141,7 +142,10 @@ class World:
             zone = self._shared[data['in']]
         elif 'in' in data:
             zone = self.tree.zones[f'{data["in"]}.{zone.name}']
-        presented = Presented(data.get('cert', 'right'), name, case.domain, data.get('sends', ['leaf', 'intermediate']))
+        other = case.names[data['at']] if 'at' in data else name
+        presented = self._presented.get(other) or Presented(
+            data.get('cert', 'right'), name, case.domain, data.get('sends', ['leaf', 'intermediate']))
+        self._presented[name] = presented
         tlsa_owner = f'_25._tcp.{name}.'
         if 'tlsa_at' in data:
             target = _owner(data['tlsa_at'], zone)
@@ -153,6 +157,9 @@ class World:
         if 'alias' in data:
             zone.add(name + '.', f'CNAME {case.names[data["alias"]]}.')
             return
+        if 'at' in data:
+            zone.add(name + '.', f'A {self._address[other]}')
+            return
         number = next(self._next)
         addresses = []
         if data.get('family', 'v4') in ('v4', 'both'):
@@ -161,6 +168,7 @@ class World:
         if data.get('family') in ('v6', 'both'):
             addresses.append(f'2001:db8::{number:x}')
             zone.add(name + '.', f'AAAA {addresses[-1]}')
+        self._address[name] = addresses[0] if addresses else None
         host = Host(name, presented, data.get('starttls', 'offered'), data.get('max_tls'), data.get('refuse'))
         self.sink.add(host, addresses)
 

@@ -27,9 +27,10 @@ SCENARIOS = []
 PROTECTED = ['dane-ee', 'dane-ee-wrong', 'sts', 'sts-other-name']
 
 
-def scenario(backends=('agent', 'fork'), **options):
+def scenario(backends=('agent', 'fork'), suite='faults', dlfunc=False, **options):
+    """`dlfunc`: only for an Exim that loads the object."""
     def register(function):
-        function.backends, function.options = backends, options
+        function.backends, function.suite, function.dlfunc, function.options = backends, suite, dlfunc, options
         SCENARIOS.append(function)
         return function
     return register
@@ -63,14 +64,22 @@ def world():
         'mx': ['10 own', '20 mx2'], 'policy': {'mode': 'enforce', 'mx': ['mx1', 'mx2']}}, 'own-mx.test')
 
 
-def checks(lab, backend):
+def checks(lab, backend, suite='faults'):
     for function in SCENARIOS:
-        if backend in function.backends:
+        if backend in function.backends and function.suite == suite and (lab.has_dlfunc or not function.dlfunc):
             yield _check(lab, backend, function)
 
 
+def by_name(name):
+    return next((function for function in SCENARIOS if name_of(function) == name), None)
+
+
+def name_of(function):
+    return function.__name__.replace('_', '-')
+
+
 def _check(lab, backend, function):
-    name = function.__name__.replace('_', '-')
+    name = name_of(function)
     kept = {}
 
     def run():
@@ -83,12 +92,12 @@ def _check(lab, backend, function):
         involved = [*PROTECTED, 'plain', 'plain-shared', f'durable-{backend}']
         lab.evidence(folder, kept['machine'], [lab.by_name[one] for one in involved], explain=False)
 
-    return Check(f'faults/{backend}', name, function.__doc__.splitlines()[0], run, evidence)
+    return Check(f'{function.suite}/{backend}', name, function.__doc__.splitlines()[0], run, evidence)
 
 
 # What a scenario demands
 
-def _send_all(lab, made, names, label):
+def send_all(lab, made, names, label):
     """One message to each, at the same time: (name, outcome, what the servers took)."""
     def send(name):
         case, subject = lab.by_name[name], f'{made.place.name} {label} {name}'
@@ -98,10 +107,10 @@ def _send_all(lab, made, names, label):
         return list(pool.map(send, names))
 
 
-def _queued(lab, made, why, names=PROTECTED, label=''):
+def queued(lab, made, why, names=PROTECTED, label=''):
     """Messages to all of them stay in the queue, the log says `why`, and nothing reached a server."""
     faults = []
-    for name, outcome, deliveries in _send_all(lab, made, names, label):
+    for name, outcome, deliveries in send_all(lab, made, names, label):
         if outcome.state != 'queued':
             faults.append(f'{name} is {outcome.state}, not queued')
         if not re.search(why, outcome.log):
@@ -110,9 +119,9 @@ def _queued(lab, made, why, names=PROTECTED, label=''):
     return faults
 
 
-def _delivered(lab, made, names, label=''):
+def delivered(lab, made, names, label=''):
     return [f'{name} is {outcome.state}, {len(deliveries)} deliveries\n{outcome.log}'
-            for name, outcome, deliveries in _send_all(lab, made, names, label)
+            for name, outcome, deliveries in send_all(lab, made, names, label)
             if outcome.state != 'delivered' or len(deliveries) != 1 or not deliveries[0][0]['tls']]
 
 
@@ -148,16 +157,16 @@ def _agent_refuses_to_start(made, why):
 @scenario(backends=('agent',))
 def agent_dead(lab, made):
     """No agent: everything waits."""
-    return _queued(lab, made, 'agent', [*PROTECTED, 'plain'])
+    return queued(lab, made, 'agent', [*PROTECTED, 'plain'])
 
 
 @scenario(backends=('agent',))
 def agent_killed(lab, made):
     """An agent killed with SIGKILL: mail waits, and goes when it is back."""
     made.start()
-    faults = _delivered(lab, made, ['dane-ee', 'sts'], 'before')
+    faults = delivered(lab, made, ['dane-ee', 'sts'], 'before')
     made.stop_agent(signal.SIGKILL)
-    faults += _queued(lab, made, 'agent', ['dane-ee', 'dane-ee-wrong', 'sts'], 'without')
+    faults += queued(lab, made, 'agent', ['dane-ee', 'dane-ee-wrong', 'sts'], 'without')
     made.start_agent()
     for name in ('dane-ee', 'sts'):
         recipient, subject = lab.by_name[name].recipient, f'{made.place.name} without {name}'
@@ -171,7 +180,7 @@ def agent_hung(lab, made):
     """An agent that is stopped (SIGSTOP): mail waits, and Exim does not hang."""
     made.start()
     made.agent.process.send_signal(signal.SIGSTOP)
-    return _queued(lab, made, 'agent', ['dane-ee-wrong', 'sts-other-name'])
+    return queued(lab, made, 'agent', ['dane-ee-wrong', 'sts-other-name'])
 
 
 class _Impostor(socketserver.ThreadingUnixStreamServer):
@@ -217,7 +226,7 @@ def _spoiled(name, title, spoil, question=lambda request: request, spares=b'no r
     """`question` may change what the real agent is asked; requests that contain `spares` are answered truly."""
     def run(lab, made):
         with _impostor(made, spoil, question, spares):
-            return _queued(lab, made, 'sealane')
+            return queued(lab, made, 'sealane')
     run.__name__, run.__doc__ = f'agent_{name}', title
     scenario(backends=('agent',))(run)
 
@@ -250,20 +259,20 @@ _spoiled('rubbish_after_routing', 'An agent that answers rubbish about the certi
 
 # The object and the library
 
-@scenario()
+@scenario(dlfunc=True)
 def object_missing(lab, made):
     """The object that Exim loads is gone: mail waits at routing."""
     made.start()
     made.lose_object()
-    return _queued(lab, made, 'sealane', [*PROTECTED, 'plain'])
+    return queued(lab, made, 'sealane', [*PROTECTED, 'plain'])
 
 
-@scenario()
+@scenario(dlfunc=True)
 def object_missing_at_transport(lab, made):
     """The object is gone only when the transport asks: the gate holds the mail."""
     made.start()
     made.lose_object('transport')
-    return _queued(lab, made, 'sealane')
+    return queued(lab, made, 'sealane')
 
 
 @scenario(backends=('fork',))
@@ -271,14 +280,14 @@ def library_missing(lab, made):
     """Without libsealane the fork back end decides nothing."""
     for library in made.root.glob('usr/**/libsealane.so*'):
         library.unlink()
-    return _queued(lab, made, 'sealane')
+    return queued(lab, made, 'sealane')
 
 
 @scenario(backends=('fork',))
 def state_owned_by_root(lab, made):
     """The fork back end never works as root, so a state directory of root's holds the mail."""
     shutil.chown(made.root / 'var/lib/sealane', 0, 0)
-    return _queued(lab, made, 'sealane')
+    return queued(lab, made, 'sealane')
 
 
 # Store, trust, time
@@ -289,7 +298,7 @@ def store_unreadable(lab, made):
     store = made.root / 'var/lib/sealane/sealane.db'
     store.mkdir()
     made.start()
-    return _no_weaker(made) + _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain']) + _delivered(lab, made, ['dane-ee'])
+    return _no_weaker(made) + queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain']) + delivered(lab, made, ['dane-ee'])
 
 
 @scenario()
@@ -301,8 +310,8 @@ def store_corrupt(lab, made):
     owner = (made.root / 'var/lib/sealane').stat()
     os.chown(store, owner.st_uid, owner.st_gid)
     made.start()
-    return (_no_weaker(made) + _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
-            + _delivered(lab, made, ['dane-ee']))
+    return (_no_weaker(made) + queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
+            + delivered(lab, made, ['dane-ee']))
 
 
 @scenario()
@@ -315,11 +324,11 @@ def store_newer(lab, made):
     with contextlib.closing(sqlite3.connect(store)) as db:
         db.execute('PRAGMA user_version = 1000')
     made.start()
-    faults = _no_weaker(made) + _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
+    faults = _no_weaker(made) + queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
     with contextlib.closing(sqlite3.connect(store)) as db:
         if db.execute('PRAGMA user_version').fetchone() != (1000,):
             faults.append('the store was changed')
-    return faults + _delivered(lab, made, ['dane-ee'])
+    return faults + delivered(lab, made, ['dane-ee'])
 
 
 def _said(made, domain):
@@ -334,8 +343,8 @@ def _decides_from_memory(lab, made, why):
     faults = [] if '"reason":"sts-mismatch"' in decision else [f'no decision by the new policy: {decision}']
     if not re.search(why, said):
         faults.append(f'the log does not say {why}: {said}')
-    return (faults + _no_weaker(made) + _queued(lab, made, 'cert-name|TLS', ['sts-other-name'])
-            + _delivered(lab, made, ['dane-ee', 'sts']))
+    return (faults + _no_weaker(made) + queued(lab, made, 'cert-name|TLS', ['sts-other-name'])
+            + delivered(lab, made, ['dane-ee', 'sts']))
 
 
 def _on_own_disk(made):
@@ -366,8 +375,8 @@ def store_read_only(lab, made):
     made.stop()
     subprocess.run(['mount', '-o', 'remount,ro', folder], check=True)
     made.start()
-    return (_no_weaker(made) + _queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
-            + _delivered(lab, made, ['dane-ee']))
+    return (_no_weaker(made) + queued(lab, made, 'store', ['sts', 'sts-other-name', 'plain'])
+            + delivered(lab, made, ['dane-ee']))
 
 
 @scenario(config={'trust_anchor': '/lab/missing.key'})
@@ -407,7 +416,7 @@ def ca_file_lost(lab, made):
 def _cannot_start(lab, made, why, reason):
     faults = _agent_refuses_to_start(made, why) + _reason(made, reason)
     # Exim with the agent back end sees a dead agent; the other one asks the library itself.
-    return faults + _queued(lab, made, 'agent' if made.backend == 'agent' else why)
+    return faults + queued(lab, made, 'agent' if made.backend == 'agent' else why)
 
 
 @scenario()
@@ -417,18 +426,18 @@ def trust_anchor_wrong(lab, made):
     anchor.write_text(re.sub(r'(13 )(\S{8})', r'\1AAAAAAAA', anchor.read_text(), 1))
     faults = _reason(made, 'trust-anchor')
     if made.backend == 'fork':
-        return faults + _queued(lab, made, 'trust.anchor', [*PROTECTED, 'plain'])
+        return faults + queued(lab, made, 'trust.anchor', [*PROTECTED, 'plain'])
     with contextlib.suppress(RuntimeError):  # refusing to start is right too
         made.start_agent()
         faults += _no_weaker(made)
-    return faults + _queued(lab, made, 'trust.anchor|agent', [*PROTECTED, 'plain'])
+    return faults + queued(lab, made, 'trust.anchor|agent', [*PROTECTED, 'plain'])
 
 
 @scenario(clock='1970-01-02 00:00:00')
 def clock_1970(lab, made):
     """A clock in 1970: no decision."""
     made.start()
-    return _reason(made, 'clock') + _no_weaker(made) + _queued(lab, made, 'clock')
+    return _reason(made, 'clock') + _no_weaker(made) + queued(lab, made, 'clock')
 
 
 @scenario(config={'https_private': 'no'})
@@ -447,14 +456,14 @@ def policy_host_private(lab, made):
 def resolver_strips(lab, made):
     """A resolver that strips DNSSEC is overcome by recursion."""
     made.start()
-    return _delivered(lab, made, ['dane-ee', 'sts']) + _queued(lab, made, 'tlsa-mismatch', ['dane-ee-wrong'])
+    return delivered(lab, made, ['dane-ee', 'sts']) + queued(lab, made, 'tlsa-mismatch', ['dane-ee-wrong'])
 
 
 @scenario(config={'resolver': resolvers.STRIPS})
 def resolver_strips_by_configuration(lab, made):
     """A resolver that strips DNSSEC, set by the administrator: no decision, and the reason."""
     made.start()
-    return _reason(made, 'resolver-no-dnssec') + _no_weaker(made) + _queued(lab, made, 'resolver-no-dnssec')
+    return _reason(made, 'resolver-no-dnssec') + _no_weaker(made) + queued(lab, made, 'resolver-no-dnssec')
 
 
 @scenario(config={'resolver': 'auto', 'root_hints': '/lab/nobody.hints', 'dns_timeout': '2s'}, resolver=resolvers.STRIPS)
@@ -462,21 +471,21 @@ def resolver_strips_no_recursion(lab, made):
     """A resolver that strips DNSSEC, and no way to the root's name servers: no decision, and the reason."""
     (made.root / 'lab/nobody.hints').write_text(f'. 3600000 NS a.root.\na.root. 3600000 A {resolvers.SILENT}\n')
     made.start()
-    return _reason(made, 'resolver-no-dnssec') + _no_weaker(made) + _queued(lab, made, 'resolver-no-dnssec')
+    return _reason(made, 'resolver-no-dnssec') + _no_weaker(made) + queued(lab, made, 'resolver-no-dnssec')
 
 
 @scenario(config={'resolver': resolvers.SILENT})
 def resolver_silent(lab, made):
     """A resolver that never answers: mail waits."""
     made.start()
-    return _no_weaker(made) + _queued(lab, made, 'sealane', ['dane-ee', 'sts-other-name'])
+    return _no_weaker(made) + queued(lab, made, 'sealane', ['dane-ee', 'sts-other-name'])
 
 
 @scenario(config={'resolver': resolvers.SERVFAIL})
 def resolver_fails(lab, made):
     """A resolver that only fails: mail waits."""
     made.start()
-    return _queued(lab, made, 'sealane', ['dane-ee', 'sts-other-name'])
+    return queued(lab, made, 'sealane', ['dane-ee', 'sts-other-name'])
 
 
 # Memory
@@ -487,7 +496,7 @@ def policy_survives(lab, made):
     made.start()
     name = f'durable-{made.backend}'
     case = lab.by_name[name]
-    faults = _delivered(lab, made, [name], 'before')
+    faults = delivered(lab, made, [name], 'before')
     zone = lab.tree.zones[f'{name}.test.']
     zone.records = [record for record in zone.records if ' TXT ' not in record and ' MX ' not in record]
     zone.add(zone.name, f'MX 10 {case.names["evil"]}.')
@@ -498,7 +507,7 @@ def policy_survives(lab, made):
     decision = made.decide(case.domain)[case.domain]
     if (decision['action'], (decision['sts'] or {}).get('state')) != ('defer', 'cached'):
         faults.append(f'not deferred by the cached policy: {decision}')
-    return faults + _queued(lab, made, 'sts-mismatch', [name], 'after')
+    return faults + queued(lab, made, 'sts-mismatch', [name], 'after')
 
 
 def _keeps_policy(lab, made, kind, changed, spoiled=None, options=()):
@@ -521,7 +530,7 @@ def _keeps_policy(lab, made, kind, changed, spoiled=None, options=()):
 def _contradicts(lab, made, case, decision):
     got = decision['action'], decision['reason'], decision['mx_dnssec'], decision['others']
     wanted = 'defer', 'mx-contradicts-policy', 'insecure', 'skip'
-    return ([] if got == wanted else [f'{got}, not {wanted}']) + _queued(lab, made, 'mx-contradicts-policy', [case.name])
+    return ([] if got == wanted else [f'{got}, not {wanted}']) + queued(lab, made, 'mx-contradicts-policy', [case.name])
 
 
 @scenario(backends=('agent',))
@@ -615,26 +624,31 @@ def shared_host(lab, made):
 _ENCRYPT_SHARED = {'encrypt-shared.test': 'encrypt'}
 
 
-def _taken(lab, recipients):
+def taken(lab, recipients):
     """Who of them reached a server, and over what."""
     return [f'{recipient} reached {record["host"]} over {record["tls"] or "clear text"}'
             for record in lab.sink.records for message in record['messages'] for recipient in message['to']
             if recipient in recipients]
 
 
-def _by_smtp(lab, made, condition, sender):
-    """A message handed in by SMTP, under an ACL that makes Exim connect while the sender waits."""
+def _smtp(made, condition, recipients):
     acl = made.root / 'etc/exim4/conf.d/acl/30_exim4-config_check_rcpt'
     acl.write_text(acl.read_text().replace('acl_check_rcpt:', f'acl_check_rcpt:\n{condition}', 1))
     made.run('update-exim4.conf', check=True)
     made.start()
-    enforced, weaker = f'{sender}@sts-other-name.test', f'{sender}@encrypt-shared.test'
-    commands = ['EHLO client.test', f'MAIL FROM:<{machines.SENDER}>', f'RCPT TO:<{weaker}>', f'RCPT TO:<{enforced}>',
-                'DATA', f'Subject: {sender}', '', 'A message.', '.', 'QUIT', '']
+    commands = ['EHLO client.test', f'MAIL FROM:<{machines.SENDER}>', *(f'RCPT TO:<{one}>' for one in recipients),
+                'DATA', 'Subject: by SMTP', '', 'A message.', '.', 'QUIT', '']
     done = made.run('exim4', '-odf', '-bs', input='\r\n'.join(commands))
     made.run('exim4', '-q')  # a held connection that is of no use leaves the mail to the next queue run
-    faults = _taken(lab, [enforced])
-    if not _taken(lab, [weaker]):
+    return done
+
+
+def _by_smtp(lab, made, condition, sender):
+    """A message handed in by SMTP, under an ACL that makes Exim connect while the sender waits."""
+    enforced, weaker = f'{sender}@sts-other-name.test', f'{sender}@encrypt-shared.test'
+    done = _smtp(made, condition, [weaker, enforced])
+    faults = taken(lab, [enforced])
+    if not taken(lab, [weaker]):
         faults.append(f'{weaker} is not delivered: {done.stdout}{made.mainlog()}')
     return faults
 
@@ -651,11 +665,32 @@ def callout_hold(lab, made):
     return _by_smtp(lab, made, '  accept verify = recipient/callout=use_sender,hold\n', 'hold')
 
 
+@scenario(backends=('agent',))
+def cutthrough_strict(lab, made):
+    """cutthrough_delivery does not put two domains into one transaction, though one connection would do for both."""
+    return _cut_through(lab, made, ['cut@sts.test', 'cut@sts-shared.test'])
+
+
+@scenario(backends=('agent',))
+def cutthrough_gated(lab, made):
+    """Nor two that DANE protects."""
+    return _cut_through(lab, made, ['cut@dane-ee.test', 'cut@dane-shared.test'])
+
+
+def _cut_through(lab, made, recipients):
+    _smtp(made, '  warn control = cutthrough_delivery\n  accept verify = recipient\n', recipients)
+    sent = [message['to'] for record in lab.sink.records for message in record['messages']
+            if set(message['to']) & set(recipients)]
+    return [] if sorted(sent) == sorted([one] for one in recipients) else [f'sent: {sent}\n{made.mainlog()}']
+
+
 @scenario(backends=('fork',))
 def fork_verify(lab, made):
     """The fork back end verifies recipients without a decision, and connects to nobody for that."""
     done = made.run('exim4', '-bv', lab.by_name['dane-ee'].recipient, user='Debian-exim')
-    return [] if done.returncode == 0 else [f'exim -bv: {done.stdout}{done.stderr}']
+    faults = [] if done.returncode == 0 else [f'exim -bv: {done.stdout}{done.stderr}']
+    done = made.run('exim4', '-bv', lab.by_name['nxdomain'].recipient, user='Debian-exim')
+    return faults + ([] if done.returncode == 2 else [f'exim -bv: {done.stdout}{done.stderr}'])
 
 
 @scenario()
@@ -677,7 +712,7 @@ def inherited_answer(lab, made):
         outcome = made.send([f'{place}@plain-clear.test'], f'{made.place.name} {place}')[f'{place}@plain-clear.test']
         if outcome.state != 'queued' or 'another domain' not in outcome.log:
             faults.append(f'{place} is {outcome.state}: {outcome.log}')
-        faults += _taken(lab, [f'{place}@sts-not-listed.test'])
+        faults += taken(lab, [f'{place}@sts-not-listed.test'])
     return faults
 
 
@@ -691,7 +726,7 @@ def all_filtered(lab, made):
     zone.records = [record for record in zone.records if ' MX ' not in record]
     zone.add(zone.name, f'MX 10 {case.names["evil"]}.')
     lab.servers.replace(zone)
-    return _queued(lab, made, 'none of the hosts that may be used', ['moved'])
+    return queued(lab, made, 'none of the hosts that may be used', ['moved'])
 
 
 @scenario()
@@ -703,4 +738,4 @@ def own_mx(lab, made):
     made.start()
     recipient = lab.by_name['own-mx'].recipient
     log = made.send([recipient], f'{made.place.name} own')[recipient].log
-    return _taken(lab, [recipient]) + ([] if 'points to local host' in log else [f'the log does not say why: {log}'])
+    return taken(lab, [recipient]) + ([] if 'points to local host' in log else [f'the log does not say why: {log}'])

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import cases
 import checks
+import datacases
 import faults
 import machine
+import mail
 import namespaces
 import rounds
 from https import PolicyServer
@@ -23,9 +25,13 @@ from zones import Tree
 
 
 class Laboratory:
-    """Made inside the private namespaces (`namespaces.enter`). `build` is None for a laboratory without the product."""
+    """Made inside the private namespaces (`namespaces.enter`). `build` is None for a laboratory without the product;
+    `exim` says which of namespaces.EXIMS the root has."""
 
-    def __init__(self, base, state, build):
+    def __init__(self, base, state, build, exim='heavy'):
+        self.has_dlfunc = exim != 'light'
+        # Exim with OpenSSL does not hear the event unless it verifies by itself too.
+        self.refuses_early = exim != 'openssl'
         self.failures = Path(build or namespaces.SOURCE / 'build') / 'lab-failures'
         self._state, self._base, self._number = state, base, itertools.count(1)
         started = time.monotonic()
@@ -38,7 +44,8 @@ class Laboratory:
         self.sink = Sink(pki_folder)
         self.world = cases.World(self.tree, self.policies, self.sink)
         self.cases = cases.read()
-        self.by_name = {case.name: case for case in [*self.cases, *faults.world(), *checks.world(), *rounds.world()]}
+        self.by_name = {case.name: case for case in [*self.cases, *faults.world(), *checks.world(), *rounds.world(),
+                                                    *mail.world()]}
         for case in self.by_name.values():
             self.world.add(case)
         self._sender()
@@ -83,6 +90,25 @@ class Laboratory:
         seen = [(one.name, one.rrtype) for address in self.world.habits for one in self.resolvers.questions[address]]
         return (name, rrtype) in self.servers.questions() or (name, TYPES[rrtype]) in seen
 
+    def run_mutated(self, name, backend, mutate):
+        """What the test of this name finds on a machine that `mutate` has changed; None: there is no such test."""
+        place = contextlib.ExitStack()
+        with place:
+            if scenario := faults.by_name(name):
+                made = place.enter_context(self.machine(backend, mutate=mutate, **scenario.options))
+                return _without_cause(made) or scenario(self, made)
+            if name not in {case.name for case in self.cases}:
+                return None
+            made = place.enter_context(self.machine(backend, override=self.overrides(), mutate=mutate))
+            if broken := _without_cause(made):
+                return broken
+            return datacases.deliver(self, made.start(), self.by_name[name])
+
+    def scratch(self):
+        folder = self._state / f'scratch-{next(self._number)}'
+        folder.mkdir()
+        return folder
+
     def overrides(self):
         return {case.domain: case.data['override'] for case in self.cases if 'override' in case.data}
 
@@ -103,6 +129,13 @@ class Laboratory:
         for log in ('named.log', 'unbound.log'):
             shutil.copy(self.servers.lab / log, folder)
         made.evidence(folder, [case.domain for case in involved] if explain else [])
+
+
+def _without_cause(made):
+    """A configuration that Exim does not read would turn every test red."""
+    done = made.run('exim4', '-bV')
+    if done.returncode or 'error' in done.stderr:
+        raise AssertionError(f'Exim does not read its configuration: {done.stdout}{done.stderr}')
 
 
 def _lines(path, records):

@@ -53,6 +53,7 @@ def prepare(place, base, build, zones):
         # As their README tells an administrator.
         for folder in root.glob('usr/**/share/sealane/exim/*/'):
             shutil.copytree(folder, root / 'etc/exim4/conf.d' / folder.name, dirs_exist_ok=True)
+        _libraries(root, build)
         _chroot(root, 'ldconfig')
     _chroot(root, 'useradd', '--system', '--no-create-home', '--home-dir', '/var/lib/sealane', 'sealane')
     _chroot(root, 'install', '-d', '-o', 'sealane', '-g', 'sealane', '-m', '700', '/var/lib/sealane')
@@ -68,6 +69,16 @@ def prepare(place, base, build, zones):
     (lab / 'ca.pem').write_bytes(pki.trusted().root.pem())
     namespaces.unmount(root)
     return f'{place}/upper:{base}'
+
+
+def _libraries(root, build):
+    """The product is built on this machine. Where the root is of another Debian release, it lacks the libraries whose
+    names have changed."""
+    for program in ('shims/cli/sealane', 'plugin/libsealane.so.0'):
+        printed = subprocess.run(['ldd', build / program], check=True, capture_output=True, text=True).stdout
+        for name, path in re.findall(r'(\S+) => (/\S+)', printed):
+            if not any((root / 'usr/lib').rglob(name)):
+                shutil.copy(path, root / 'usr/local/lib')
 
 
 def _chroot(root, *command):
@@ -90,7 +101,8 @@ class Outcome:
 
 class Machine:
     def __init__(self, place, layer, backend='agent', config=None, override=None, macros=None,
-                 resolver=resolvers.HIDES_AD, clock=None):
+                 resolver=resolvers.HIDES_AD, clock=None, mutate=None):
+        """`mutate` changes its files before Exim's configuration is put together."""
         self.place = place
         self.backend = backend
         self.agent = None
@@ -104,6 +116,8 @@ class Machine:
         # `000`: before the fragments, whose own values are defaults (.ifndef).
         (self.root / 'etc/exim4/conf.d/main/000_lab').write_text(
             ''.join(f'{name} = {value}\n' for name, value in macros.items()))
+        if mutate:
+            mutate(self)
         self.run('update-exim4.conf', check=True)
 
     def configure(self, config, override):
@@ -168,11 +182,11 @@ class Machine:
 
     # Exim
 
-    def send(self, recipients, subject):
+    def send(self, recipients, subject, how='-odf'):
         """Hands Exim a message and waits for its first attempt to end: recipient -> Outcome."""
         message = (f'From: <{SENDER}>\nTo: undisclosed\nSubject: {subject}\nMessage-Id: <{_mark(subject)}>\n\n'
                    'A message of the laboratory.\n')
-        done = self.run('exim4', '-odf', '-oi', '-f', SENDER, *recipients, input=message)
+        done = self.run('exim4', how, '-oi', '-f', SENDER, *recipients, input=message)
         return self.outcomes(recipients, subject, done.stdout + done.stderr)
 
     def retry_queue(self, recipients, subject):
@@ -195,6 +209,15 @@ class Machine:
             file.write_text(file.read_text().replace('sealane-exim.so', 'gone.so'))
         (folder / '01_lab').write_text('\n'.join(changed) + '\n')
         self.run('update-exim4.conf', check=True)
+
+    def object(self):
+        """The path of the object, as Exim has it."""
+        return '/' + str(next(self.root.glob('usr/**/sealane-exim.so')).relative_to(self.root))
+
+    def queue(self):
+        """The Message-IDs of what waits."""
+        return set(re.findall(r'Message-Id: <([^>]*)>', '\n'.join(
+            file.read_text(errors='replace') for file in (self.root / 'var/spool/exim4/input').rglob('*-H'))))
 
     def mainlog(self):
         log = self.root / 'var/log/exim4/mainlog'

@@ -25,9 +25,14 @@ NETWORK6 = '2001:db8::/32'
 NAME_SERVERS = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.5', '192.0.2.53']
 
 
-def debian_root(suite='bookworm', kind='lab'):
+# Heavy is what packaging/root brings; the others are made by packaging/exim-root.
+EXIMS = ('heavy', 'light', 'backports', 'openssl')
+
+
+def debian_root(suite='bookworm', exim='heavy'):
     """The cached root, and a lock that keeps it from being replaced while this process lives."""
-    made = subprocess.run([SOURCE / 'packaging/root', kind, suite], stdout=subprocess.PIPE, text=True, check=True)
+    command = ['root', 'lab', suite] if exim == 'heavy' else ['exim-root', exim, suite]
+    made = subprocess.run([SOURCE / 'packaging' / command[0], *command[1:]], stdout=subprocess.PIPE, text=True, check=True)
     root = Path(made.stdout.strip())
     lock = os.open(root.parent / f'.{root.name}.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_SH)

@@ -95,6 +95,10 @@ class Presented:
             self.parts.update(intermediate=authority.intermediate, root=authority.root)
         self._chain = [self.parts[part] for part in sends if part in self.parts]
 
+    def chain(self):
+        """What goes over the wire, leaf first."""
+        return list(self._chain)
+
     def write(self, folder, name):
         """A PEM file for ssl.SSLContext.load_cert_chain."""
         path = folder / f'{name}.pem'

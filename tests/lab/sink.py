@@ -23,7 +23,13 @@ class Host:
         self._chain = None
 
     def load(self, folder):
+        self._folder = folder
         self._chain = self.presented.write(folder, self.name)
+
+    def present(self, presented):
+        """Shows another certificate from now on."""
+        self.presented = presented
+        self.load(self._folder)
 
     def secure(self, connection, record):
         """A context for each connection: its SNI callback then knows whose record it fills."""
@@ -123,7 +129,7 @@ class _Session(socketserver.BaseRequestHandler):
             text += line[1:] if line.startswith(b'..') else line
         headers = email.message_from_bytes(text)
         return {'from': _path(sender or ''), 'auth': 'AUTH=' in (sender or '').upper(), 'to': recipients,
-                'subject': headers['Subject'], 'id': headers['Message-Id']}
+                'subject': headers['Subject'], 'id': headers['Message-Id'], 'headers': headers}
 
 
 def _path(line):
@@ -153,6 +159,9 @@ class Sink:
         host.load(self._folder)
         for address in addresses:
             self._listener.hosts[address] = host
+
+    def host(self, name):
+        return next(host for host in self._listener.hosts.values() if host.name == name)
 
     def deliveries(self, subject):
         """(connection, message) of everything that was taken with this subject."""

@@ -407,6 +407,7 @@ struct Desk {
   Verbs verbs{[this](Level, const std::string& line) { log.push_back(line); }};
   FakeVerifier* verifier = nullptr;
   Backend backend;
+  Peer peer{4711, 100};
 
   Desk() {
     zone.add("dane.test", RrType::MX, Security::secure, {fakes::mx(10, "mx.dane.test")});
@@ -432,7 +433,7 @@ struct Desk {
     CAPTURE(error);
     REQUIRE(request);
     std::optional<wire::Reply> reply;
-    verbs.handle(*request, [&](const wire::Reply& given) { reply = given; });
+    verbs.handle(*request, peer, [&](const wire::Reply& given) { reply = given; });
     REQUIRE(run_until(loop, [&] { return reply.has_value(); }));
     return *reply;
   }
@@ -585,6 +586,97 @@ TEST_CASE("RFC 8461 §5.1: after a refused connection the next question goes pas
         wire::Status::ok);
   desk.route("dane.test");
   CHECK(desk.zone.times_asked("dane.test", RrType::MX) == 3);
+}
+
+// A delivery process of Exim without dlfunc, towards mx.dane.test.
+struct Delivery {
+  Desk desk;
+  std::string demand = desk.route("dane.test").demand;
+  std::string to = " demand=" + demand + " host=mx.dane.test address=192.0.2.1";
+
+  bool passes(const std::string& line) {
+    const auto reply = desk.ask(line);
+    const auto verdict = wire::parse_verdict(reply.text);
+    return reply.status == wire::Status::ok && verdict && verdict->pass;
+  }
+  bool connect() { return passes("1 EVENT event=tcp:connect" + to); }
+  bool shows(int depth, const std::string& cert) {
+    return passes("1 EVENT event=tls:cert" + to + " depth=" + std::to_string(depth) + " cert=" + cert);
+  }
+  bool mail(const std::string& cert = "QUJD", const std::string& domain = "DANE.test",
+            const std::string& tls = good_tls) {
+    return passes("1 GATE domain=" + domain + to + ' ' + tls + " cert=" + cert);
+  }
+};
+
+TEST_CASE(
+    "EVENT and GATE: the chain of one connection is judged as a whole, and the gate wants the leaf that was agreed "
+    "on") {
+  Delivery delivery;
+  CHECK(delivery.connect());
+  CHECK(delivery.shows(1, "REVG"));
+  CHECK(delivery.desk.verifier->chains.empty());
+  CHECK(delivery.shows(0, "QUJD"));
+  CHECK(delivery.desk.verifier->chains == std::vector<std::size_t>{2});
+  CHECK(delivery.mail());
+  CHECK_FALSE(delivery.mail("REVG"));
+  CHECK_FALSE(delivery.mail("QUJD", "plain.test"));
+  CHECK_FALSE(delivery.mail("QUJD", "dane.test", "tls=none"));
+  CHECK_FALSE(delivery.mail("QUJD", "dane.test", "tls=TLS1.1:ECDHE_RSA__AES_256_CBC__SHA1:256"));
+}
+
+TEST_CASE("EVENT and GATE: without an event that agreed, on this connection and for this host, no mail") {
+  Delivery delivery;
+  CHECK_FALSE(delivery.mail());
+  CHECK(delivery.shows(0, "QUJD"));
+  delivery.desk.peer = {4712, 100};
+  CHECK_FALSE(delivery.mail());
+  delivery.desk.peer = {4711, 101};
+  CHECK_FALSE(delivery.mail());
+  delivery.desk.peer = {4711, 100};
+  CHECK(delivery.mail());
+  delivery.to = " demand=" + delivery.demand + " host=mx.dane.test address=192.0.2.2";
+  CHECK_FALSE(delivery.mail());
+  delivery.to = " demand=" + delivery.demand + " host=mx.dane.test address=192.0.2.1";
+  CHECK(delivery.connect());
+  CHECK_FALSE(delivery.mail());
+  delivery.desk.verifier->verdict = {false, Reason::tlsa_mismatch, "no record matches"};
+  CHECK_FALSE(delivery.shows(0, "QUJD"));
+  delivery.desk.verifier->verdict = {true, Reason::verified, ""};
+  CHECK_FALSE(delivery.mail());
+}
+
+TEST_CASE("EVENT: what cannot be read, and a process that cannot be told from others, is never a pass") {
+  Delivery delivery;
+  CHECK_FALSE(delivery.shows(0, "QUJ"));
+  CHECK_FALSE(delivery.passes("1 EVENT event=tls:cert" + delivery.to));
+  CHECK_FALSE(delivery.shows(0, std::string(100000, 'A')));
+  CHECK_FALSE(
+      delivery.passes("1 EVENT event=tls:cert demand=rubbish host=mx.dane.test address=192.0.2.1 depth=0 cert=QUJD"));
+  delivery.desk.peer = {};
+  CHECK_FALSE(delivery.connect());
+  CHECK_FALSE(delivery.shows(0, "QUJD"));
+}
+
+TEST_CASE("Connections: bounded in number and in octets; what was not told of for longest goes first") {
+  Connections connections;
+  const Connections::Purpose purpose{"demand", "host", "address"};
+  for (pid_t pid = 1; pid <= 1001; ++pid) {
+    REQUIRE(connections.certificate({pid, 1}, 0, "QUJD"));
+    connections.agree({pid, 1}, purpose);
+  }
+  CHECK_FALSE(connections.agreed_on({1, 1}, purpose, "QUJD"));
+  CHECK(connections.agreed_on({2, 1}, purpose, "QUJD"));
+  const std::string large(80000, 'A');
+  for (std::size_t depth = 0; depth < wire::most_certificates; ++depth) {
+    for (pid_t pid = 2001; pid < 2009; ++pid) REQUIRE(connections.certificate({pid, 1}, depth, large));
+  }
+  CHECK_FALSE(connections.agreed_on({1001, 1}, purpose, "QUJD"));
+  std::size_t kept = 0;
+  for (pid_t pid = 2001; pid < 2009; ++pid) kept += connections.chain({pid, 1}).size();
+  CHECK(kept * large.size() <= Connections::most_octets);
+  CHECK_FALSE(connections.chain({2008, 1}).empty());
+  CHECK_FALSE(connections.certificate({1, 1}, wire::most_certificates, "QUJD"));
 }
 
 TEST_CASE("REPORT: one log line; what names no domain is refused") {
