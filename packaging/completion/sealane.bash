@@ -16,7 +16,7 @@ _sealane() {
   done
   local options='--config --help'
   case $verb in
-    '') COMPREPLY=($(compgen -W "query explain decide lint check cache prewarm agent doctor --version $options" -- "$cur")); return ;;
+    '') COMPREPLY=($(compgen -W "query explain decide lint check cache prewarm agent doctor setup --version $options" -- "$cur")); return ;;
     query) options+=' --json --fresh --port --no-mx --wait --local' ;;
     explain) options+=' --json --fresh --port --no-mx --wait' ;;
     check) options+=' --port --no-mx --wait' ;;
@@ -24,6 +24,7 @@ _sealane() {
     cache) options+=' list show purge export import restore --force' ;;
     prewarm) _filedir; return ;;
     agent) options+=' --check' ;;
+    setup) options+=' exim --dry-run --undo' ;;
     lint)
       options+=' --json'
       if [[ $cur != -* && $prev == lint ]]; then

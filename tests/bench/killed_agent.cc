@@ -69,8 +69,8 @@ class NoVerifier final : public Verifier {
   if (!fd) ::_exit(4);
   const agent::Listener listener(
       loop, *fd, {},
-      [&verbs](const wire::Request& request, const agent::Peer&, agent::Listener::Answer answer) {
-        verbs.handle(request, std::move(answer));
+      [&verbs](const wire::Request& request, const agent::Peer& peer, agent::Listener::Answer answer) {
+        verbs.handle(request, peer, std::move(answer));
       },
       nullptr);
   loop.run();

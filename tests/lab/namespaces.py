@@ -29,9 +29,9 @@ NAME_SERVERS = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4', '192.0.2.5',
 EXIMS = ('heavy', 'light', 'backports', 'openssl')
 
 
-def debian_root(suite='bookworm', exim='heavy'):
+def debian_root(suite='bookworm', kind='lab'):
     """The cached root, and a lock that keeps it from being replaced while this process lives."""
-    command = ['root', 'lab', suite] if exim == 'heavy' else ['exim-root', exim, suite]
+    command = ['exim-root', kind.removeprefix('lab-'), suite] if kind.startswith('lab-') else ['root', kind, suite]
     made = subprocess.run([SOURCE / 'packaging' / command[0], *command[1:]], stdout=subprocess.PIPE, text=True, check=True)
     root = Path(made.stdout.strip())
     lock = os.open(root.parent / f'.{root.name}.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
