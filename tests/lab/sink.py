@@ -129,7 +129,7 @@ class _Session(socketserver.BaseRequestHandler):
             text += line[1:] if line.startswith(b'..') else line
         headers = email.message_from_bytes(text)
         return {'from': _path(sender or ''), 'auth': 'AUTH=' in (sender or '').upper(), 'to': recipients,
-                'subject': headers['Subject'], 'id': headers['Message-Id'], 'headers': headers}
+                'subject': headers['Subject'], 'id': headers['Message-Id'], 'headers': dict(headers.items())}
 
 
 def _path(line):
