@@ -45,11 +45,12 @@ def _exchange(lab, backend):
 def _in_a_child(made, case, chain):
     """(milliseconds of load, route, events, gate), and what went wrong."""
     reading, writing = os.pipe()
+    path = made.object()  # as it is behind chroot
     if not (pid := os.fork()):
         try:
             os.chroot(made.root)
             os.chdir('/')
-            text = repr((_exchange_here(made, case, chain), ''))
+            text = repr((_exchange_here(made, path, case, chain), ''))
         except BaseException as error:  # noqa: B902
             text = repr(((0, 0, 0, 0), f'{type(error).__name__}: {error}'))
         os.write(writing, text.encode())
@@ -61,7 +62,7 @@ def _in_a_child(made, case, chain):
     return eval(text, {})  # our own repr
 
 
-def _exchange_here(made, case, chain):
+def _exchange_here(made, path, case, chain):
     def call(function, *arguments):
         result = ctypes.c_char_p()
         argv = (ctypes.c_char_p * len(arguments))(*(one.encode() for one in arguments))
@@ -70,7 +71,7 @@ def _exchange_here(made, case, chain):
 
     host, address = case.names['mx1'], '198.18.0.1'
     times = [time.perf_counter()]
-    library = ctypes.CDLL(made.object())
+    library = ctypes.CDLL(path)
     route, event, gate = (getattr(library, f'sealane_exim_{name}') for name in ('route', 'event', 'gate'))
     times.append(time.perf_counter())
     _, data = call(route, made.backend, case.domain, '1abc', 'first')

@@ -14,7 +14,7 @@ _AUTHORITATIVE = (ROOT_SERVER, TEST_SERVER, ZONE_SERVER, REFUSING_SERVER, CHILD_
 
 _NAMED = '''
 options {{
-    directory "/lab"; pid-file none; session-keyfile none; lock-file none;
+    directory "/lab"; pid-file none; session-keyfile none; {no_lock}
     recursion no; dnssec-validation no; notify no; minimal-responses yes; empty-zones-enable no;
     listen-on {{ {addresses} }}; listen-on-v6 {{ none; }};
     querylog yes;
@@ -78,9 +78,11 @@ class NameServers:
                             for zone in tree.zones.values() if zone.server == address)
             views.append(f'view "{address}" {{\n    match-destinations {{ {address}; }};\n{zones}}};')
         addresses = ' '.join(f'{one};' for one in _AUTHORITATIVE)
+        version = subprocess.run(['chroot', self.root, 'named', '-v'], capture_output=True, text=True).stdout
+        no_lock = 'lock-file none;' if version.startswith('BIND 9.18') else ''  # later ones have no such file
         secret = base64.b64encode(secrets.token_bytes(32)).decode()
         (self.lab / 'named.conf').write_text(
-            _NAMED.format(addresses=addresses, secret=secret, views='\n'.join(views)))
+            _NAMED.format(no_lock=no_lock, addresses=addresses, secret=secret, views='\n'.join(views)))
         (self.lab / 'rndc.conf').write_text(
             f'key rndc {{ algorithm hmac-sha256; secret "{secret}"; }};\n'
             'options { default-key rndc; default-server 127.0.0.1; };\n')
