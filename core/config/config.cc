@@ -21,6 +21,7 @@ namespace {
 constexpr std::size_t longest_file = 1U << 20U;
 constexpr std::size_t longest_line = 4096;
 constexpr std::size_t most_addresses = 16;  // of name servers
+constexpr int most_relay_ports = 1024;
 constexpr Millis longest_time{3600 * 1000};
 constexpr std::string_view white_space = " \t\r";
 
@@ -169,6 +170,69 @@ Result<void> read_insecure(std::string_view value, Config& config) {
   auto domain = Domain::parse(value);
   if (!domain) return no_domain(value, domain.error());
   config.insecure.push_back(std::move(*domain));
+  return {};
+}
+
+Result<void> read_port(std::string_view value, std::uint16_t& out) {
+  const auto port = number_of<std::uint16_t>(value);
+  if (!port || *port == 0) return failure("not a port: " + quoted(value), {}, "write a number from 1 to 65535");
+  out = *port;
+  return {};
+}
+
+// "20025-20280".
+Result<void> read_ports(std::string_view value, Config& config) {
+  const std::size_t dash = std::min(value.find('-'), value.size());
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+  const bool ports = dash < value.size() && read_port(trim(value.substr(0, dash)), first) &&
+                     read_port(trim(value.substr(dash + 1)), last);
+  if (!ports || first > last || last - first >= most_relay_ports) {
+    return failure("not a range of ports: " + quoted(value), {},
+                   "write two ports, the lower one first, such as 20025-20280: at most " +
+                       std::to_string(most_relay_ports) + " ports");
+  }
+  config.relay_first_port = first;
+  config.relay_last_port = last;
+  return {};
+}
+
+// Words separated by commas.
+Result<void> read_words(std::string_view value, std::vector<std::string>& out) {
+  out.clear();
+  bool more = true;
+  while (more) {
+    more = value.find(',') != std::string_view::npos;
+    const std::string_view word = take(value, ',');
+    const bool plain = std::all_of(word.begin(), word.end(), [](char c) { return c > ' ' && c < 0x7f; });
+    if (word.empty() || !plain) return failure("not a name: " + quoted(word), {}, "separate names by commas");
+    out.emplace_back(word);
+  }
+  return {};
+}
+
+Result<void> read_hello(std::string_view value, std::string& out) {
+  const auto domain = Domain::parse(value);
+  if (!domain) return no_domain(value, domain.error());
+  out = domain->text();
+  return {};
+}
+
+Result<void> read_sources(std::string_view value, Config& config) {
+  bool more = true;
+  while (more) {
+    more = value.find(',') != std::string_view::npos;
+    const std::string address(take(value, ','));
+    std::array<unsigned char, sizeof(in6_addr)> octets{};
+    const bool v4 = inet_pton(AF_INET, address.c_str(), octets.data()) == 1;
+    const bool v6 = inet_pton(AF_INET6, address.c_str(), octets.data()) == 1;
+    std::string& out = v4 ? config.relay_source : config.relay_source6;
+    if ((!v4 && !v6) || !out.empty()) {
+      return failure("not an address, or the second of its family: " + quoted(address), {},
+                     "name one IPv4 address, one IPv6 address, or both, separated by a comma");
+    }
+    out = address;
+  }
   return {};
 }
 

@@ -37,6 +37,16 @@ struct Config {
   std::size_t cache_entries = 20000;
   std::size_t cache_bytes = 64U << 20U;
   std::size_t store_bytes = 1U << 30U;
+  std::uint16_t relay_first_port = 20025;
+  std::uint16_t relay_last_port = 20280;
+  std::vector<std::string> relay_users = {"opensmtpd"};
+  std::size_t relay_sessions = 1000;
+  std::string relay_state = "/var/lib/sealane-relay";
+  std::string relay_hello;                  // empty: the name of this machine
+  std::string relay_source, relay_source6;  // empty: the kernel chooses
+  std::uint16_t relay_port = 25;
+  Millis relay_connect_timeout{30000};
+  Millis relay_timeout{230000};
   std::vector<std::pair<std::string, Override>> overrides;  // "example.org" or ".example.org", lower case
 
   // The longest match wins; an exact name beats any suffix.

@@ -33,6 +33,7 @@ EDGES = {
     'shims/wire': set(),
     'shims/exim': {'plugin', 'shims/wire'},
     # Our own programs use the core.
+    'shims/opensmtpd': {'core/base', 'core/domain', 'core/decide', 'core/config', 'shims/wire'},
     'shims/agent': _WHOLE_CORE | {'shims/wire'},
     'shims/cli': _WHOLE_CORE | {'shims/wire', 'shims/agent'},
     'shims/cli/check': _WHOLE_CORE | {'shims/cli'},

@@ -367,3 +367,25 @@ TEST_CASE("load_config: an absent default file is no error" *
   REQUIRE(config.has_value());
   CHECK(config->source.empty());
 }
+
+TEST_CASE("the relay's keys") {
+  const Config config = good(
+      "relay_ports = 30000 - 30001\nrelay_users = opensmtpd, 107\nrelay_source = 2001:db8::1, 192.0.2.1\n"
+      "relay_hello = Mail.Example.org\nrelay_port = 2525\nrelay_sessions = 50\nrelay_timeout = 60s\n");
+  CHECK(config.relay_first_port == 30000);
+  CHECK(config.relay_last_port == 30001);
+  CHECK(config.relay_users == std::vector<std::string>{"opensmtpd", "107"});
+  CHECK(config.relay_source == "192.0.2.1");
+  CHECK(config.relay_source6 == "2001:db8::1");
+  CHECK(config.relay_hello == "mail.example.org");
+  CHECK(config.relay_port == 2525);
+  CHECK(config.relay_sessions == 50);
+  for (const char* value : {"1", "2-1", "0-5", "1-2000", "a-b", "1-70000", "-5"}) {
+    CHECK(begins(bad("relay_ports = " + std::string(value) + "\n"), "test.conf:1: not a range of ports"));
+  }
+  CHECK(begins(bad("relay_source = 192.0.2.1, 192.0.2.2\n"), "test.conf:1: not an address"));
+  CHECK(begins(bad("relay_source = mail.example.org\n"), "test.conf:1: not an address"));
+  CHECK(begins(bad("relay_users = a,,b\n"), "test.conf:1: not a name"));
+  CHECK(begins(bad("relay_hello = -..-\n"), "test.conf:1: not a domain"));
+  CHECK(begins(bad("relay_port = 0\n"), "test.conf:1: not a port"));
+}
