@@ -384,6 +384,61 @@ Evidence read_evidence(const Reader& in) {
   return evidence;
 }
 
+// ---- Reading decisions
+
+std::optional<Action> action_from_text(std::string_view text) {
+  for (const Action action : {Action::deliver, Action::reject}) {
+    if (text == to_text(action)) return action;
+  }
+  return Action::defer;
+}
+
+std::optional<Tls> strict_tls_from_text(std::string_view text) { return tls_from_text(text).value_or(Tls::skip); }
+
+std::optional<Reason> any_reason_from_text(std::string_view text) {
+  return reason_from_text(text).value_or(Reason::deadline);
+}
+
+std::string text_if_any(const Reader& in) { return in.is_null() ? std::string() : in.text(); }
+
+std::vector<std::string> read_texts(const Reader& in) {
+  std::vector<std::string> texts;
+  for (const Reader& item : in.items()) texts.push_back(item.text());
+  return texts;
+}
+
+HostDecision read_host(const Reader& in) {
+  HostDecision host;
+  host.host = in["host"].text();
+  if (auto name = Domain::parse(host.host); name && name->text() == host.host) host.name = std::move(*name);
+  host.expanded = in["expanded"].text();
+  host.preference = in["preference"].number<std::uint16_t>();
+  host.tls = in["tls"].token(strict_tls_from_text);
+  host.reason = in["reason"].token(any_reason_from_text);
+  host.detail = text_if_any(in["detail"]);
+  host.sni = in["sni"].text();
+  host.names = read_texts(in["names"]);
+  host.tlsa_base = text_if_any(in["tlsa_base"]);
+  for (const Reader& item : in["tlsa"].items()) {
+    if (auto record = item.parsed(dane::parse_tlsa_text)) host.tlsa.push_back(std::move(*record));
+  }
+  host.addresses = read_texts(in["addresses"]);
+  return host;
+}
+
+Decision read_decision(const Reader& in) {
+  Decision decision;
+  decision.domain = in["domain"].text();
+  decision.port = in["port"].number<std::uint16_t>();
+  decision.action = in["action"].token(action_from_text);
+  decision.reason = in["reason"].token(any_reason_from_text);
+  decision.detail = text_if_any(in["detail"]);
+  decision.others = in["others"].text() == to_text(Others::opportunistic) ? Others::opportunistic : Others::skip;
+  decision.override_rule = text_if_any(in["override"]);
+  for (const Reader& item : in["hosts"].items()) decision.hosts.push_back(read_host(item));
+  return decision;
+}
+
 // How deep lists and objects are nested: known before anything is built from the file.
 bool too_deep(std::string_view text) {
   int depth = 0;
@@ -422,6 +477,15 @@ Result<Value> parse_json(std::string_view text) {
 }  // namespace
 
 std::string decision_json(const Decision& decision) { return dump(write_decision(decision)); }
+
+Result<Decision> decision_from_json(std::string_view text) {
+  const auto root = parse_json(text);
+  if (!root) return tl::make_unexpected(root.error());
+  std::optional<Error> error;
+  Decision decision = read_decision(Reader(*root, "", error));
+  if (error) return failure(error->what, "decision");
+  return decision;
+}
 
 std::string explain_json(const Decision& decision, const Evidence& evidence) {
   return dump({{"schema", schema}, {"decision", write_decision(decision)}, {"evidence", write_evidence(evidence)}});

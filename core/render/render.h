@@ -13,6 +13,11 @@ namespace sealane {
 // The object of `sealane query --json` (schema 1), one line, no line end. Valid UTF-8 always.
 [[nodiscard]] std::string decision_json(const Decision& decision);
 
+// Reads such an object as far as whoever delivers needs it: domain, port, action, reason, detail, others, override, and
+// of each host all but what was not used. An unknown field is ignored, an unknown `action` is `defer`, an unknown `tls`
+// is `skip`; anything else that is missing or wrong is an error.
+[[nodiscard]] Result<Decision> decision_from_json(std::string_view text);
+
 // `sealane explain --json`: {"schema":1,"decision":{…},"evidence":{…}}, one line.
 [[nodiscard]] std::string explain_json(const Decision& decision, const Evidence& evidence);
 // Reads the "evidence" of such an object, or the evidence object alone. Unknown fields are ignored; bounded (1 MiB).

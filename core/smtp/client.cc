@@ -167,7 +167,7 @@ Client::Client(int fd) : fd_(fd) {}
 Client::~Client() { ::close(fd_); }
 
 std::unique_ptr<Client> Client::connect(const std::string& address, std::uint16_t port, MonoTime until,
-                                        ConnectError& error) {
+                                        ConnectError& error, const std::string& source) {
   sockaddr_storage there{};
   const socklen_t length = read_address(address, port, there);
   if (length == 0) {
@@ -181,6 +181,14 @@ std::unique_ptr<Client> Client::connect(const std::string& address, std::uint16_
   }
   std::unique_ptr<Client> client(new Client(fd));
   int failed = 0;
+  sockaddr_storage here{};
+  if (!source.empty()) {
+    const socklen_t size = read_address(source, 0, here);
+    if (size == 0 || ::bind(fd, reinterpret_cast<const sockaddr*>(&here), size) != 0) {
+      error = {"cannot connect from " + printable(source) + ": " + std::strerror(errno), false};
+      return nullptr;
+    }
+  }
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&there), length) != 0 && errno != EINPROGRESS) {
     error = {std::strerror(errno), means_no_route(errno)};
     return nullptr;

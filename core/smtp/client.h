@@ -40,9 +40,10 @@ struct ConnectError {
 // For one thread. Closes when destroyed, without a word: send QUIT before. Raises no SIGPIPE.
 class Client {
  public:
-  // `address`: IPv4 or IPv6 in text; `port`: host order. Null: `error` says why.
+  // `address`: IPv4 or IPv6 in text; `port`: host order; `source`: an address of this machine, of the same family, to
+  // connect from; empty: the kernel chooses. Null: `error` says why.
   [[nodiscard]] static std::unique_ptr<Client> connect(const std::string& address, std::uint16_t port, MonoTime until,
-                                                       ConnectError& error);
+                                                       ConnectError& error, const std::string& source = {});
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;

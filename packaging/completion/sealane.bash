@@ -16,14 +16,14 @@ _sealane() {
   done
   local options='--config --help'
   case $verb in
-    '') COMPREPLY=($(compgen -W "query explain decide lint check cache prewarm agent doctor setup --version $options" -- "$cur")); return ;;
+    '') COMPREPLY=($(compgen -W "query explain decide lint check cache prewarm agent relay doctor setup --version $options" -- "$cur")); return ;;
     query) options+=' --json --fresh --port --no-mx --wait --local' ;;
     explain) options+=' --json --fresh --port --no-mx --wait' ;;
     check) options+=' --port --no-mx --wait' ;;
     decide) options+=' --json --evidence' ;;
     cache) options+=' list show purge export import restore --force' ;;
     prewarm) _filedir; return ;;
-    agent) options+=' --check' ;;
+    agent|relay) options+=' --check' ;;
     setup) options+=' exim --dry-run --undo' ;;
     lint)
       options+=' --json'

@@ -12,6 +12,7 @@
 
 #include "shims/agent/agent.h"
 #include "shims/cli/cli.h"
+#include "shims/relay/relay.h"
 
 namespace sealane::cli {
 namespace {
@@ -47,6 +48,7 @@ struct Words {
   SetupOptions setup;
   bool no_mx = false;
   bool check_agent = false;
+  bool check_relay = false;
 };
 
 void add_question(CLI::App& command, Words& words) {
@@ -81,6 +83,12 @@ void add_cache(CLI::App& command, CacheOptions& options) {
   import->add_option("FILE", options.arguments, "- for standard input")->required()->expected(1);
   import->add_flag("--force", options.force, "also where less is demanded then");
   add("restore", "puts the backup in the place of the store", What::restore);
+}
+
+int check_relay(const std::string& config) {
+  const auto checked = relay::check(config);
+  if (!checked) complain(checked.error());
+  return checked ? ok : bad_config;
 }
 
 int run(int argc, char** argv) {
@@ -129,6 +137,9 @@ int run(int argc, char** argv) {
   CLI::App* const prewarm =
       app.add_subcommand("prewarm", "asks for every domain of a list; goes on where it was stopped");
   prewarm->add_option("FILE", words.prewarm.file, "a domain a line; - for standard input")->required();
+  CLI::App* const relay =
+      app.add_subcommand("relay", "delivers for a mail server that hands it mail by LMTP, until it is stopped");
+  relay->add_flag("--check", words.check_relay, "say whether it would start with this configuration, and end");
   app.add_subcommand("doctor", "checks this installation");
 
   CLI::App* const setup = app.add_subcommand("setup", "puts sealane into the configuration of a mail server");
@@ -161,6 +172,9 @@ int run(int argc, char** argv) {
     return words.check_agent ? check_agent(words.config) : sealane::agent::run(words.config);
   }
   if (app.got_subcommand(setup)) return setup_exim(words.setup);
+  if (app.got_subcommand(relay)) {
+    return words.check_relay ? check_relay(words.config) : sealane::relay::run(words.config);
+  }
   return doctor(words.config);
 }
 

@@ -110,7 +110,7 @@ std::optional<std::string> refusal(std::string_view action, std::string_view rea
   if (action != "reject") return std::nullopt;
   for (const Code& code : codes) {
     if (to_text(code.reason) != reason) continue;
-    return std::string(code.code) + " " + printable(domain, 80).substr(0, 100) + ": " +
+    return std::string(code.code) + " " + printable(domain, 60).substr(0, 80) + ": " + std::string(reason) + ": " +
            std::string(describe(code.reason).sentence).substr(0, 80);
   }
   return std::nullopt;

@@ -26,6 +26,7 @@ constexpr Check checks[] = {
     {"store", sealane::doctor::check_store},
     {"agent", sealane::doctor::check_agent},
     {"Exim", sealane::doctor::check_exim},
+    {"OpenSMTPD", sealane::doctor::check_opensmtpd},
 };
 
 const char* word(Health health) {

@@ -32,5 +32,6 @@ struct Finding {
 [[nodiscard]] Finding check_store(const Config& config);
 [[nodiscard]] Finding check_agent(const Config& config);
 [[nodiscard]] Finding check_exim(const Config& config);
+[[nodiscard]] Finding check_opensmtpd(const Config& config);
 
 }  // namespace sealane::doctor
