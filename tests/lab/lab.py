@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import faults
 import machine
 import mail
 import namespaces
+import opensmtpd
 import rounds
+import smtpd
 from https import PolicyServer
 from pki import Presented
 from resolvers import TYPES, Resolvers
@@ -28,12 +31,13 @@ class Laboratory:
     """Made inside the private namespaces (`namespaces.enter`). `build` is None for a laboratory without the product;
     `exim` says which of namespaces.EXIMS the root has."""
 
-    def __init__(self, base, state, build, exim='heavy'):
+    def __init__(self, base, state, build, exim='heavy', smtpd_roots=None):
         self.has_dlfunc = exim != 'light'
         # Exim with OpenSSL does not hear the event unless it verifies by itself too.
         self.refuses_early = exim != 'openssl'
         self.failures = Path(build or namespaces.SOURCE / 'build') / 'lab-failures'
-        self._state, self._base, self._number = state, base, itertools.count(1)
+        self._state, self._base, self._build, self._number = state, base, build, itertools.count(1)
+        self._smtpd_roots, self._smtpd_layers, self._smtpd_lock = smtpd_roots or {}, {}, threading.Lock()
         started = time.monotonic()
         pki_folder = state / 'pki'
         pki_folder.mkdir()
@@ -44,8 +48,8 @@ class Laboratory:
         self.sink = Sink(pki_folder)
         self.world = cases.World(self.tree, self.policies, self.sink)
         self.cases = cases.read()
-        self.by_name = {case.name: case for case in [*self.cases, *faults.world(), *checks.world(), *rounds.world(),
-                                                    *mail.world()]}
+        worlds = [faults, checks, rounds, mail, opensmtpd]
+        self.by_name = {case.name: case for case in [*self.cases, *(case for one in worlds for case in one.world())]}
         for case in self.by_name.values():
             self.world.add(case)
         self._sender()
@@ -108,6 +112,19 @@ class Laboratory:
         folder = self._state / f'scratch-{next(self._number)}'
         folder.mkdir()
         return folder
+    @contextlib.contextmanager
+    def smtpd_machine(self, release, **options):
+        """A new machine with the OpenSMTPD of that Debian release, not started."""
+        with self._smtpd_lock:
+            if release not in self._smtpd_layers:
+                self._smtpd_layers[release] = smtpd.prepare(
+                    self._state / f'smtpd-{release}', self._smtpd_roots[release], self._build, self.tree.folder, self._base)
+        place = self._state / f'machine-{next(self._number)}'
+        made = smtpd.SmtpdMachine(place, self._smtpd_layers[release], **options)
+        try:
+            yield made
+        finally:
+            made.stop()
 
     def overrides(self):
         return {case.domain: case.data['override'] for case in self.cases if 'override' in case.data}

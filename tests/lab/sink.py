@@ -14,7 +14,12 @@ _PATH = re.compile(r'(?:FROM|TO):\s*<([^>]*)>(.*)', re.I)
 
 class Host:
     """`starttls`: offered, absent, refused (454 to the command) or broken (rubbish for a handshake).
-    `refuse`: a verb and the reply it gets, such as {'RCPT': '550 5.1.1 no such user'}."""
+    `refuse`: a verb and the reply it gets, such as {'RCPT': '550 5.1.1 no such user'}.
+    A test may set `hook`, called with each step (connect, a verb, `tls`, `dot` when a message has come whole, `taken`
+    when that was told) and the client's line: what it returns is the reply; None: the usual one. Or it may set `play`,
+    which is given the connection, and has it for itself."""
+
+    hook = play = None
 
     def __init__(self, name, presented, starttls='offered', max_tls=None, refuse=None):
         self.name, self.starttls, self.refuse = name, starttls, refuse or {}
@@ -66,13 +71,19 @@ class _Session(socketserver.BaseRequestHandler):
     def _converse(self, host):
         self._connection = self.request
         self._lines = self._connection.makefile('rb')
-        self._say(f'220 {host.name} ESMTP')
+        self._host = host
+        if host.play:
+            host.play(self.request)
+            return
+        self._say(self._step('connect') or f'220 {host.name} ESMTP')
         sender, recipients = None, []
         while line := self._lines.readline(4096):
             line = line.decode('latin-1').strip()
             verb = line.split(' ')[0].upper()
-            if verb in host.refuse:
-                self._say(host.refuse[verb])
+            if reply := self._step(verb, line) or host.refuse.get(verb):
+                self._say(reply)
+                if verb == 'RCPT' and reply.startswith('2'):
+                    recipients.append(_path(line))
             elif verb in ('EHLO', 'HELO'):
                 self.record['helo'] = line[5:]
                 offers = ['8BITMIME', 'PIPELINING', 'SIZE 10000000', 'AUTH PLAIN']
@@ -96,7 +107,11 @@ class _Session(socketserver.BaseRequestHandler):
                 if message is None:
                     return
                 self.record['messages'].append(message)
-                self._say('250 OK taken')
+                reply = self._step('dot')
+                if reply and not reply.startswith('2'):
+                    self.record['messages'].remove(message)
+                self._say(reply or '250 OK taken')
+                self._step('taken')
             elif verb == 'QUIT':
                 self._say('221 bye')
                 if self.record['tls']:
@@ -106,6 +121,9 @@ class _Session(socketserver.BaseRequestHandler):
                 self._say('250 OK')
             else:
                 self._say('502 what?')
+
+    def _step(self, name, line=''):
+        return self._host.hook(name, line) if self._host.hook else None
 
     def _start_tls(self, host):
         if host.starttls == 'refused':
@@ -119,6 +137,7 @@ class _Session(socketserver.BaseRequestHandler):
         self.record['tls'] = self._connection.version()
         self.record['cipher'] = self._connection.cipher()[0]
         self._lines = self._connection.makefile('rb')
+        self._step('tls')
         return True
 
     def _message(self, sender, recipients):
@@ -129,7 +148,8 @@ class _Session(socketserver.BaseRequestHandler):
             text += line[1:] if line.startswith(b'..') else line
         headers = email.message_from_bytes(text)
         return {'from': _path(sender or ''), 'auth': 'AUTH=' in (sender or '').upper(), 'to': recipients,
-                'subject': headers['Subject'], 'id': headers['Message-Id'], 'headers': dict(headers.items())}
+                'subject': headers['Subject'], 'id': headers['Message-Id'], 'headers': dict(headers.items()),
+                'text': text.decode('latin-1') if len(text) < 100000 else ''}
 
 
 def _path(line):
@@ -161,6 +181,7 @@ class Sink:
             self._listener.hosts[address] = host
 
     def host(self, name):
+        """The host of that name, to set its hook or play."""
         return next(host for host in self._listener.hosts.values() if host.name == name)
 
     def deliveries(self, subject):
