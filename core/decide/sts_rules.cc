@@ -1,5 +1,7 @@
 #include "core/decide/sts_rules.h"
 
+#include <algorithm>
+
 #include "core/decide/host_rules.h"
 #include "core/sts/txt_record.h"
 
@@ -82,8 +84,9 @@ StsFinding find_policy(const Domain& domain, Inquiry& inquiry) {
   const Evidence& evidence = inquiry.evidence();
   StsFinding found;
   const Txt txt = read_txt(domain, inquiry);
-  const sts::PolicyState state =
-      evidence.fetch ? sts::after_fetch(evidence.stored, *evidence.fetch, evidence.now) : evidence.stored;
+  const sts::PolicyState state = evidence.fetch ? sts::after_fetch(evidence.stored, *evidence.fetch,
+                                                                   std::max(evidence.now, evidence.fetch->started))
+                                                : evidence.stored;
   std::optional<sts::Policy> policy = sts::policy_in_force(state, evidence.now);
 
   if (!evidence.fetch) {

@@ -26,6 +26,11 @@ Seconds refresh_backoff(unsigned failures, Seconds interval) {
   return std::max(fetch_backoff, std::min({fetch_backoff * (1 << doublings), longest_backoff, interval}));
 }
 
+// Both clocks are read in whole seconds, which begin at different times.
+constexpr Seconds clock_error{2};
+
+SteadyTime learned_at(const FetchResult& result, const Moment& now) { return now.steady - (now.wall - result.started); }
+
 }  // namespace
 
 SteadyTime steady_start(WallTime wall) { return SteadyTime{wall.time_since_epoch()}; }
@@ -93,9 +98,9 @@ Landing land(PolicyState before, FetchResult result, const Moment& now) {
   if (now.wall - result.started > longest_fetch || result.started > now.wall) result.started = now.wall;
   before = as_of(std::move(before), now);
   if (before.policy && result.error.empty()) {
-    const bool later = now.steady - (now.wall - result.started) > before.policy->learned;
+    const bool later = learned_at(result, now) + clock_error >= before.policy->learned;
     WallTime& fetched = before.policy->fetched;
-    fetched = later ? std::min(fetched, result.started - Seconds{1}) : std::max(fetched, result.started);
+    fetched = later ? std::min(fetched, result.started - Seconds{1}) : result.started;
   }
   return {std::move(before), std::move(result)};
 }
@@ -104,7 +109,11 @@ PolicyState record_fetch(const Landing& landing, const Moment& now, double jitte
   const auto& [before, result] = landing;
   PolicyState state = after_fetch(before, result, now.wall);
   const bool replaced = result.error.empty() && (!before.policy || result.started > before.policy->fetched);
-  if (replaced) state.policy->learned = now.steady - (now.wall - result.started);
+  if (replaced) {
+    // Never earlier than what it replaces: the store takes none that was.
+    const SteadyTime least = before.policy ? before.policy->learned : SteadyTime{};
+    state.policy->learned = std::max(learned_at(result, now), least);
+  }
   state.failures = result.error.empty() ? 0 : std::min(state.failures, 1000U) + 1;
   state.refresh = next_refresh(state, now, jitter);
   return state;

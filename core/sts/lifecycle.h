@@ -93,7 +93,9 @@ struct Moment {
 // once ran ahead would freeze the policy until then.
 [[nodiscard]] PolicyState after_fetch(PolicyState state, const FetchResult& result, WallTime now);
 // A fetch that has just ended, and the state that it is laid over, made comparable: which of the two is later is for
-// steady time to say. A fetch during which the clock was stepped counts as started now.
+// steady time to say, and where the two are as good as simultaneous it is the one that ends now. A fetch during which
+// the clock was stepped counts as started now. Whoever looks at it with a clock of the last hour comes to the same with
+// after_fetch(before, result, max(now, result.started)): nobody is answered by a policy that is not stored.
 struct Landing {
   PolicyState before;
   FetchResult result;

@@ -80,14 +80,19 @@ class NoVerifier final : public Verifier {
 // What answers relied on: domain to the round of its policy.
 using Relied = std::map<std::string, int>;
 
+// Without taking its status: a dead child may not be waited for by connecting to it.
+bool is_dead(pid_t child) {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == child;
+}
+
 // Asks until the child is gone.
-void load(const std::string& folder, int round, std::mt19937& random, Relied& relied, long& answers) {
+void load(const std::string& folder, pid_t child, int round, std::mt19937& random, Relied& relied, long& answers) {
   wire::Connection agent;
   std::string error;
   const wire::Deadline deadline(20000);
-  for (;;) {
-    if (::access((folder + "/s").c_str(), F_OK) == 0 && agent.open(folder + "/s", deadline, error)) break;
-    if (deadline.left_ms() == 0) return;
+  while (::access((folder + "/s").c_str(), F_OK) != 0 || !agent.open(folder + "/s", wire::Deadline(1000), error)) {
+    if (is_dead(child) || deadline.left_ms() == 0) return;
     ::usleep(500);
   }
   constexpr int ahead = 16;
@@ -132,12 +137,15 @@ int main() {
     // The moment of death: another process, since this one is busy asking.
     const pid_t killer = ::fork();
     if (killer == 0) {
+      // In one round of eight while it starts, else while it answers.
+      const wire::Deadline start(20000);
+      while (round % 8 != 0 && ::access((folder + "/s").c_str(), F_OK) != 0 && start.left_ms() > 0) ::usleep(200);
       ::usleep(static_cast<useconds_t>(1000 + random() % 150000));
       ::kill(child, SIGKILL);
       ::_exit(0);
     }
     random.discard(1);
-    load(folder, round, random, relied, answers);
+    load(folder, child, round, random, relied, answers);
     int status = 0;
     ::waitpid(killer, nullptr, 0);
     ::waitpid(child, &status, 0);

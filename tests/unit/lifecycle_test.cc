@@ -214,11 +214,8 @@ struct Machine {
 struct Model {
   Seconds now{0};
   std::string mode;
-  Seconds fetched{-1};
   Seconds until{-1};
   void success(const std::string& the_mode, Seconds max_age, Seconds started) {
-    if (started <= fetched) return;  // in the same second: not later
-    fetched = started;
     mode = the_mode;
     until = started + std::min(max_age, Seconds{max_max_age});
   }
@@ -411,4 +408,36 @@ TEST_CASE("a fetch during which the clock was stepped counts as started now") {
     CHECK(machine.disk.policy->fetched == machine.now.wall);
     CHECK(machine.in_force());
   }
+}
+
+TEST_CASE("what is answered by is what is stored, also where clocks are read a second apart") {
+  int replaced = 0;
+  int kept = 0;
+  for (int learned = -5; learned <= 5; ++learned) {
+    for (int took = 0; took <= 3; ++took) {
+      for (int asked = 0; asked <= 30; asked += 5) {  // how long before the fetch the question came
+        CAPTURE(learned);
+        CAPTURE(took);
+        CAPTURE(asked);
+        const Moment now = moment(hour);
+        PolicyState before = stored();
+        before.policy->fetched = at(hour + Seconds{learned});
+        before.policy->learned = moment(hour + Seconds{learned}).steady;
+        const FetchResult result = fetched(hour - Seconds{took}, "2", "enforce", 7 * day);
+        const Landing landing = land(before, result, now);
+        const PolicyState kept_state = record_fetch(landing, now, 0);
+        const WallTime question = result.started - Seconds{asked};
+        const PolicyState answered =
+            after_fetch(landing.before, landing.result, std::max(question, landing.result.started));
+        CHECK(answered.policy->id == kept_state.policy->id);
+        CHECK(kept_state.policy->learned >= before.policy->learned);
+        const bool is_new = kept_state.policy->id == "2";
+        if (learned <= -took) CHECK(is_new);          // it started later, or in the same second
+        if (learned > 2 - took) CHECK_FALSE(is_new);  // another process has fetched since
+        ++(is_new ? replaced : kept);
+      }
+    }
+  }
+  CHECK(replaced > 0);
+  CHECK(kept > 0);
 }
