@@ -901,4 +901,37 @@ TEST_CASE("agent: it answers, keeps the old configuration where the new one is b
   CHECK_FALSE(std::filesystem::exists(agent.socket()));
 }
 
+TEST_CASE("agent: a CA file that changes is noticed; a bad one keeps the old; its administrator may order a reload") {
+  const Folder folder;
+  const std::string ca = folder.file("ca.pem");
+  std::filesystem::copy_file("/etc/ssl/certs/ca-certificates.crt", ca);
+  const std::string admin = folder.file("admin.sock");
+  Process agent("ca_file = " + ca + "\nadmin_socket = " + admin + "\n");
+  agent.start();
+  REQUIRE(agent.logs("listening on"));
+  REQUIRE(agent.answers());
+  std::filesystem::rename(folder.write("empty.pem", "\n"), ca);
+  CHECK(agent.logs(ca + " has changed"));
+  CHECK(agent.logs("not reloaded, the old configuration stays"));
+  CHECK(agent.answers());
+  std::string error;
+  const auto order = [&](const std::string& path, const std::string& line) {
+    return wire::exchange(path, "1 " + line + "\n", 5000, error).value_or(error);
+  };
+  CHECK(order(admin, "RELOAD").rfind("PERM refused", 0) == 0);
+  struct stat socket {};
+  REQUIRE(::stat(admin.c_str(), &socket) == 0);
+  CHECK((socket.st_mode & 0777U) == 0600);
+  CHECK(order(admin, "QUERY domain=a.example") == "ERR unknown verb");
+  CHECK(order(agent.socket(), "RELOAD") == "ERR unknown verb");
+  CHECK(order(agent.socket(), "PURGE domain=a.example") == "ERR unknown verb");
+  std::filesystem::remove(ca);
+  std::filesystem::copy_file("/etc/ssl/certs/ca-certificates.crt", ca);
+  CHECK(agent.logs("reloaded\n"));
+  CHECK(order(admin, "RELOAD") == "OK reloaded");
+  agent.signal(SIGTERM);
+  CHECK(agent.end() == 0);
+  CHECK_FALSE(std::filesystem::exists(admin));
+}
+
 }  // namespace sealane::agent

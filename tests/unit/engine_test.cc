@@ -30,6 +30,7 @@ struct Bench {
   std::vector<std::string> log;  // what an administrator sees: nothing of `debug`
   Config config;
   std::optional<Fault> ca_fault;
+  bool refresh = false;
   std::unique_ptr<Engine> engine;
 
   Bench() {
@@ -55,6 +56,7 @@ struct Bench {
     adapters.store = std::make_unique<fakes::FakeStore>(disk);
     adapters.ca_fault = ca_fault;
     adapters.clock = clock;
+    adapters.refresh = refresh;
     engine = std::make_unique<Engine>(loop, config, std::move(adapters), [this](Level level, const std::string& line) {
       if (level != Level::debug) log.push_back(line);
     });
@@ -530,6 +532,109 @@ TEST_CASE("faults of the installation: everything waits, nothing is looked up, a
   if (expected == Reason::ca_file) b.start();  // a CA file is read at start
   CHECK(b.decide("dane.test").floor == Tls::dane);
   CHECK_FALSE(b.engine->fault());
+}
+
+TEST_CASE("a question does not wait for a store that is slow: at its deadline it is deferred, and never plain") {
+  Bench b;
+  b.decide("dane.test");
+  b.disk.hold_loads = true;
+  CHECK(b.decide("dane.test").floor == Tls::dane);  // a miss never delays a hit
+  const Decision late = b.decide("sts.test", short_deadline);
+  CHECK(late.action == Action::defer);
+  CHECK_FALSE(late.complete);
+  b.disk.release();
+  CHECK(b.decide("sts.test").floor == Tls::pkix);
+}
+
+TEST_CASE("the clock steps by ten years, in the process and across a restart: an enforced policy stays enforced") {
+  const Seconds ten_years{315'576'000};
+  for (const Seconds step : {ten_years, -ten_years}) {
+    for (const bool restart : {false, true}) {
+      CAPTURE(step.count());
+      CAPTURE(restart);
+      Bench b;
+      b.clock->set_wall(b.clock->wall() + Seconds{631'152'000});  // twenty years on, so that back is after the build
+      b.start();
+      b.decide("sts.test");
+      b.hosts.bodies.clear();
+      b.zone.fail("_mta-sts.sts.test", RrType::TXT, dns::Failure::timeout);
+      b.zone.add("sts.test", RrType::MX, Security::insecure, {fakes::mx(10, "mx.evil.test")});
+      b.zone.add("mx.evil.test", RrType::A, Security::insecure, {fakes::a(66)});
+      b.clock->pass(Seconds{86400});
+      b.clock->set_wall(b.clock->wall() + step);
+      if (restart) b.start();
+      CHECK(b.decide("sts.test").reason == Reason::sts_mismatch);
+      b.clock->pass(Seconds{6 * 86400 + 86400 + 100});  // nothing lives for ever
+      CHECK(b.decide("sts.test").action == Action::deliver);
+    }
+  }
+}
+
+TEST_CASE(
+    "RFC 8461 §10.2: a policy is refreshed without mail, and a decision in memory that rested on the old one goes") {
+  Bench b;
+  b.refresh = true;
+  b.start();
+  b.decide("sts.test");
+  CHECK(b.decide("sts.test").floor == Tls::pkix);
+  b.hosts.bodies["sts.test"] = "version: STSv1\nmode: testing\nmx: mx.sts.test\nmax_age: 86400\n";
+  b.zone.asked.clear();
+  b.clock->pass(Seconds{86400});
+  REQUIRE(b.wait([&] { return b.hosts.asked.size() == 2; }));
+  REQUIRE(b.wait([&] { return b.stored("sts.test").policy->body == b.hosts.bodies["sts.test"]; }));
+  CHECK(b.zone.times_asked("_mta-sts.sts.test", RrType::TXT) == 0);  // whatever TXT says
+  CHECK(b.zone.times_asked("mta-sts.sts.test", RrType::A) == 1);
+  CHECK(b.decide("sts.test").floor == Tls::opportunistic);
+}
+
+TEST_CASE("purge and import weaken no enforced policy unless told to, and what they do is logged and holds at once") {
+  Bench b;
+  b.decide("sts.test");
+  const sts::PolicyState before = b.stored("sts.test");
+  std::optional<Result<std::string>> told;
+  const auto ordered = [&told](Result<std::string> done) { told = std::move(done); };
+  b.engine->purge(domain("sts.test"), false, ordered);
+  REQUIRE(told);
+  CHECK_FALSE(*told);
+  CHECK(b.stored("sts.test").policy);
+
+  sts::PolicyState weaker = before;
+  b.clock->pass(Seconds{100});
+  weaker.policy->body = "version: STSv1\nmode: none\nmax_age: 86400\n";
+  weaker.policy->fetched = b.clock->wall();
+  b.engine->import_policy(domain("sts.test"), weaker, false, ordered);
+  CHECK_FALSE(*told);
+  CHECK(b.stored("sts.test").policy->body == enforce);
+  sts::PolicyState older = weaker;
+  older.policy->fetched -= Seconds{86400};
+  b.engine->import_policy(domain("sts.test"), older, true, ordered);
+  CHECK(*told);  // said, and not done
+  CHECK(b.stored("sts.test").policy->body == enforce);
+  b.engine->import_policy(domain("sts.test"), weaker, true, ordered);
+  CHECK(*told);
+  CHECK(b.stored("sts.test").policy->body == weaker.policy->body);
+  CHECK(b.logged("imported, though its policy is enforced until") == 1);
+  CHECK(b.decide("sts.test").floor == Tls::opportunistic);
+
+  b.engine->import_policy(domain("other.test"), before, false, ordered);
+  CHECK(*told);
+  CHECK(b.stored("other.test").policy->body == enforce);
+  b.engine->purge(domain("other.test"), true, ordered);
+  CHECK(*told);
+  CHECK(b.disk.states.count(domain("other.test")) == 0);
+  CHECK(b.logged("forgotten, though its policy is enforced until") == 1);
+}
+
+TEST_CASE("what one engine could not store, its successor knows (reload)") {
+  Bench b;
+  b.disk.save_error = "disk full";
+  b.decide("sts.test");
+  const auto before = std::move(b.engine);
+  b.start();
+  b.engine->take_over(*before);
+  b.hosts.bodies.clear();
+  b.zone.fail("_mta-sts.sts.test", RrType::TXT, dns::Failure::timeout);
+  CHECK(b.decide("sts.test").floor == Tls::pkix);
 }
 
 TEST_CASE("an engine may go while questions are open; nobody is called any more") {
