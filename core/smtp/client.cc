@@ -7,6 +7,7 @@
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,22 +15,14 @@
 #include <cstring>
 #include <new>
 
+#include "core/base/socket.h"
+#include "core/domain/domain.h"
+
 namespace sealane::smtp {
 
 namespace {
 
 constexpr std::size_t buffer_octets = 16384;
-
-// False: the time has passed. Errors of the socket are told by the call that follows.
-bool wait_for(int fd, short events, MonoTime until) {
-  for (;;) {
-    const auto left = std::chrono::ceil<Millis>(until - std::chrono::steady_clock::now()).count();
-    if (left <= 0) return false;
-    pollfd p{fd, events, 0};
-    const int n = ::poll(&p, 1, static_cast<int>(std::min<Millis::rep>(left, 60000)));
-    if (n > 0 || (n < 0 && errno != EINTR)) return true;
-  }
-}
 
 // Nothing: not an address.
 socklen_t read_address(const std::string& text, std::uint16_t port, sockaddr_storage& out) {
@@ -108,16 +101,8 @@ struct Client::Tls {
     for (;;) {
       const int n = BIO_read(network, buffer, sizeof buffer);
       if (n <= 0) return {};
-      for (std::string_view left(buffer, static_cast<std::size_t>(n)); !left.empty();) {
-        const ssize_t sent = ::send(fd, left.data(), left.size(), MSG_NOSIGNAL);
-        if (sent >= 0) {
-          left.remove_prefix(static_cast<std::size_t>(sent));
-        } else if (errno == EAGAIN) {
-          if (!wait_for(fd, POLLOUT, until)) return failure("the server does not take what is sent in time");
-        } else if (errno != EINTR) {
-          return failure(std::string("cannot send: ") + std::strerror(errno));
-        }
-      }
+      const auto sent = send_all(fd, {buffer, static_cast<std::size_t>(n)}, until);
+      if (!sent) return sent;
     }
   }
 
@@ -234,23 +219,13 @@ Result<Reply> Client::receive(MonoTime until) {
 }
 
 Result<void> Client::send(std::string_view octets, MonoTime until) {
+  if (!tls_) return send_all(fd_, octets, until);
   while (!octets.empty()) {
-    if (tls_) {
-      const int size = static_cast<int>(std::min(octets.size(), buffer_octets));
-      const auto n = tls_->run([&] { return SSL_write(tls_->ssl, octets.data(), size); }, fd_, until);
-      if (!n) return tl::make_unexpected(n.error());
-      if (*n == 0) return failure("the server closed the connection");
-      octets.remove_prefix(static_cast<std::size_t>(*n));
-      continue;
-    }
-    const ssize_t n = ::send(fd_, octets.data(), octets.size(), MSG_NOSIGNAL);
-    if (n >= 0) {
-      octets.remove_prefix(static_cast<std::size_t>(n));
-    } else if (errno == EAGAIN) {
-      if (!wait_for(fd_, POLLOUT, until)) return failure("the server does not take what is sent in time");
-    } else if (errno != EINTR) {
-      return failure(std::string("cannot send: ") + std::strerror(errno));
-    }
+    const int size = static_cast<int>(std::min(octets.size(), buffer_octets));
+    const auto n = tls_->run([&] { return SSL_write(tls_->ssl, octets.data(), size); }, fd_, until);
+    if (!n) return tl::make_unexpected(n.error());
+    if (*n == 0) return failure("the server closed the connection");
+    octets.remove_prefix(static_cast<std::size_t>(*n));
   }
   return {};
 }
@@ -272,6 +247,13 @@ Result<void> Client::start_tls(const TlsContext& context, const std::string& sni
   if (*done == 0) return failure("the server closed the connection");
   tls_ = std::move(tls);
   return {};
+}
+
+std::string machine_name() {
+  utsname system{};
+  if (::uname(&system) != 0) return "localhost";
+  const auto name = Domain::parse(system.nodename);
+  return name ? name->text() : "localhost";
 }
 
 std::string Client::version() const { return tls_ ? SSL_get_version(tls_->ssl) : ""; }

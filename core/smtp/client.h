@@ -31,6 +31,12 @@ class TlsContext {
   std::unique_ptr<Impl> impl_;
 };
 
+// What this machine calls itself in EHLO where nobody says otherwise.
+[[nodiscard]] std::string machine_name();
+
+// RFC 7672 §6, RFC 8461 §7.2: TLS 1.2 or later, where TLS is relied upon. `version`: as Client gives it.
+[[nodiscard]] inline bool is_recent(std::string_view version) { return version == "TLSv1.2" || version == "TLSv1.3"; }
+
 // Why there is no connection.
 struct ConnectError {
   std::string what;

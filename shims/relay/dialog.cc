@@ -77,7 +77,7 @@ class Opening {
     }
     // RFC 7672 §6: nothing older is ever taken for authenticated, whatever the library made of it.
     const std::string version = open.client->version();
-    if (authenticated && version != "TLSv1.2" && version != "TLSv1.3") {
+    if (authenticated && !smtp::is_recent(version)) {
       (void)fail(Reason::tls_version, true, "the connection has " + version + ", no TLS 1.2 or later");
       return false;
     }

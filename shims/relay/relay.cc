@@ -9,7 +9,6 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/utsname.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -34,13 +33,6 @@ constexpr int backlog = 1024;
 constexpr Seconds last_words{25};     // for deliveries under way when we are told to stop
 constexpr int first_handed_over = 3;  // sd_listen_fds(3)
 constexpr int accept_pause_ms = 100;  // when descriptors or threads have run out
-
-std::string machine_name() {
-  utsname system{};
-  if (::uname(&system) != 0) return "localhost";
-  const auto name = Domain::parse(system.nodename);
-  return name ? name->text() : "localhost";
-}
 
 Result<std::set<uid_t>> user_ids(const std::vector<std::string>& names) {
   std::set<uid_t> ids;
@@ -68,7 +60,7 @@ Result<std::shared_ptr<Context>> make_context(const std::string& config_path, co
   auto verifier = make_openssl_verifier(config->ca_file);
   if (!verifier) return tl::make_unexpected(verifier.error());
   auto context = std::make_shared<Context>(std::move(*config), log);
-  context->hello = context->config.relay_hello.empty() ? machine_name() : context->config.relay_hello;
+  context->hello = context->config.relay_hello.empty() ? smtp::machine_name() : context->config.relay_hello;
   context->verifier = std::move(*verifier);
   return context;
 }

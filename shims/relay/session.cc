@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "core/base/bytes.h"
+#include "core/base/socket.h"
 #include "shims/relay/command.h"
 #include "shims/relay/delivery.h"
 #include "shims/relay/peer.h"
@@ -157,34 +158,11 @@ class Session {
     }
   }
 
-  bool say(std::string_view text) {
-    const MonoTime until = context_->clock.mono() + write_time;
-    while (!text.empty()) {
-      const ssize_t n = ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (n >= 0) {
-        text.remove_prefix(static_cast<std::size_t>(n));
-      } else if (errno == EAGAIN) {
-        if (!wait(POLLOUT, until)) return false;
-      } else if (errno != EINTR) {
-        return false;
-      }
-    }
-    return true;
-  }
-
-  [[nodiscard]] bool wait(short events, MonoTime until) const {
-    for (;;) {
-      const auto left = std::chrono::ceil<Millis>(until - context_->clock.mono()).count();
-      if (left <= 0) return false;
-      pollfd p{fd_, events, 0};
-      const int n = ::poll(&p, 1, static_cast<int>(left));
-      if (n > 0 || (n < 0 && errno != EINTR)) return true;
-    }
-  }
+  bool say(std::string_view text) { return send_all(fd_, text, context_->clock.mono() + write_time).has_value(); }
 
   bool fill(MonoTime until, bool quick) {
     char buffer[buffer_octets];
-    if (!wait(POLLIN, until)) return false;
+    if (!wait_for(fd_, POLLIN, until)) return false;
     const ssize_t n = ::recv(fd_, buffer, sizeof buffer, MSG_DONTWAIT);
     // The kernel would keep its acknowledgement back for 40 ms, and the client its last line until then.
     const int on = 1;

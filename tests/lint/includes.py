@@ -23,7 +23,7 @@ EDGES = {
     'core/decide': _UP_TO_STS,
     'core/config': {'core/base', 'core/domain', 'core/decide'},
     'core/verify': _UP_TO_DECIDE,
-    'core/smtp': {'core/base'},
+    'core/smtp': {'core/base', 'core/domain'},
     'core/render': _UP_TO_DECIDE,
     'core/store': {'core/base', 'core/domain', 'core/sts'},
     'core/gather': _UP_TO_DECIDE,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/bytes.h"
+#include "core/smtp/client.h"
 #include "core/verify/certificate.h"
 
 namespace sealane::check {
@@ -162,8 +163,6 @@ void judge_policy(const Live& live, Remarks& out) {
 
 // ---- Connections
 
-bool is_old(const std::string& version) { return version != "TLSv1.2" && version != "TLSv1.3"; }
-
 // Senders that go by MTA-STS alone, and those that will once `testing` is over.
 bool pkix_counts(const Live& live, const HostDecision& host) {
   const auto& sts = live.decision.sts;
@@ -249,7 +248,7 @@ void judge_connection(const Live& live, const Connection& connection, const Host
   const Verdict verdict = verdict_of(live, connection, verifier);
   if (!verdict.ok) add(out, Weight::finding, of, verdict.reason, verdict.text);
   if (connection.stage != Stage::tls) return;
-  if (verdict.ok && is_old(connection.version)) {
+  if (verdict.ok && !smtp::is_recent(connection.version)) {
     add(out, Weight::finding, of, Reason::tls_version, "it speaks " + connection.version);
   }
   judge_certificate(live, connection, host, verifier, out);
@@ -273,7 +272,7 @@ Verdict verdict_of(const Live& live, const Connection& connection, const Verifie
   const Demands demands = demands_of(live.decision);
   for (const Demand& demand : demands_for(demands, connection.host)) {
     // RFC 7672 §6, RFC 8461 §7.2: TLS 1.2 or later, where TLS is relied upon.
-    if ((demand.tls == Tls::dane || demand.tls == Tls::pkix) && is_old(connection.version)) {
+    if ((demand.tls == Tls::dane || demand.tls == Tls::pkix) && !smtp::is_recent(connection.version)) {
       return {false, Reason::tls_version, "it speaks " + connection.version};
     }
   }

@@ -1,7 +1,5 @@
 #include "shims/cli/check/live.h"
 
-#include <sys/utsname.h>
-
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -131,13 +129,6 @@ void look_up(const Config& config, const Question& question, Millis wait, Live& 
 
 // ---- SMTP
 
-std::string greeting_name() {
-  utsname system{};
-  if (::uname(&system) != 0) return "localhost";
-  const auto name = Domain::parse(system.nodename);
-  return name ? name->text() : "localhost";
-}
-
 Connection probe(const std::string& host, const std::string& address, std::uint16_t port, const std::string& sni,
                  const smtp::TlsContext& context) {
   const MonoTime now = SystemClock().mono();
@@ -157,7 +148,7 @@ Connection probe(const std::string& host, const std::string& address, std::uint1
   const auto greeting = client->receive(until);
   if (!greeting) return stop(Stage::no_smtp, greeting.error().what);
   if (!greeting->good()) return stop(Stage::no_smtp, greeting->text());
-  const auto hello = client->command("EHLO " + greeting_name(), until);
+  const auto hello = client->command("EHLO " + smtp::machine_name(), until);
   if (!hello) return stop(Stage::no_smtp, hello.error().what);
   if (!hello->good()) return stop(Stage::no_smtp, hello->text());
   const auto quit = [&client] { static_cast<void>(client->command("QUIT", SystemClock().mono() + quit_time)); };
