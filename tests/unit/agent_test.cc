@@ -24,6 +24,7 @@
 #include "shims/agent/verbs.h"
 #include "shims/wire/client.h"
 #include "tests/unit/fakes.h"
+#include "tests/unit/temp_dir.h"
 
 namespace sealane::agent {
 namespace {
@@ -32,24 +33,11 @@ using dns::RrType;
 using dns::Security;
 using fakes::run_until;
 
-class Folder {
- public:
-  Folder() {
-    char name[] = "/tmp/sealane-agent-XXXXXX";
-    REQUIRE(::mkdtemp(name) != nullptr);
-    path_ = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
+struct Folder : test::TempDir {
   std::string write(const std::string& name, const std::string& text) const {
     std::ofstream(file(name)) << text;
     return file(name);
   }
-
- private:
-  std::string path_;
 };
 
 std::string read_file(const std::string& path) {

@@ -21,6 +21,7 @@
 
 #include "shims/exim/base64.h"
 #include "shims/wire/codec.h"
+#include "tests/unit/temp_dir.h"
 
 using namespace sealane;
 using namespace std::string_literals;
@@ -60,21 +61,7 @@ Answer call(const std::string& name, std::vector<std::string> arguments) {
   return {status, yield == nullptr ? "" : reinterpret_cast<const char*>(yield)};
 }
 
-class Folder {
- public:
-  Folder() {
-    char name[] = "/tmp/sealane-exim-XXXXXX";
-    REQUIRE(::mkdtemp(name) != nullptr);
-    path_ = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using Folder = test::TempDir;
 
 // An agent that answers each request line with what `reply` makes of it; no line end is added.
 class Agent {

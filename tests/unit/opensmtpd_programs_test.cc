@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/unit/temp_dir.h"
+
 namespace {
 
 // A program on a socket that is its standard input and output, as smtpd makes it.
@@ -80,16 +82,10 @@ class Program {
   pid_t pid_ = -1;
 };
 
-struct Folder {
-  std::string path = "/tmp/sealane-opensmtpd-XXXXXX";
-  Folder() { REQUIRE(::mkdtemp(path.data()) != nullptr); }
-  ~Folder() { std::filesystem::remove_all(path); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  std::string config(const std::string& socket) const {
-    std::ofstream(path + "/sealane.conf") << "socket = " << socket << "\nrelay_ports = 30000-30000\n";
-    return path + "/sealane.conf";
+struct Folder : sealane::test::TempDir {
+  [[nodiscard]] std::string config(const std::string& socket) const {
+    std::ofstream(file("sealane.conf")) << "socket = " << socket << "\nrelay_ports = 30000-30000\n";
+    return file("sealane.conf");
   }
 };
 
@@ -117,7 +113,7 @@ std::string proceeds(int session) { return "filter-result|" + std::to_string(ses
 
 TEST_CASE("the filter registers, lets proceed what nobody can judge, and ends with its input") {
   const Folder folder;
-  Program filter("SEALANE_FILTER", {"--config", folder.config(folder.path + "/nobody.sock"), "--rubbish", "own.test"});
+  Program filter("SEALANE_FILTER", {"--config", folder.config(folder.file("nobody.sock")), "--rubbish", "own.test"});
   filter.say(handshake);
   CHECK(filter.hear(registered.size()) == registered);
   for (const char* address : {"a@b.test", "a@own.test", "postmaster", "a@[192.0.2.1]", "a@"}) {
@@ -129,7 +125,7 @@ TEST_CASE("the filter registers, lets proceed what nobody can judge, and ends wi
 
 TEST_CASE("the filter reads the agent's answer: reject is refused, anything else proceeds") {
   const Folder folder;
-  const std::string socket = folder.path + "/agent.sock";
+  const std::string socket = folder.file("agent.sock");
   const int listener = silent_agent(socket);
   Program filter("SEALANE_FILTER", {"--config", folder.config(socket)});
   filter.say(handshake);
@@ -157,7 +153,7 @@ TEST_CASE("the filter reads the agent's answer: reject is refused, anything else
 
 TEST_CASE("an agent that never answers holds a client up for five seconds, all at the same time") {
   const Folder folder;
-  const std::string socket = folder.path + "/agent.sock";
+  const std::string socket = folder.file("agent.sock");
   const int listener = silent_agent(socket);
   Program filter("SEALANE_FILTER", {"--config", folder.config(socket)});
   const auto started = std::chrono::steady_clock::now();
@@ -178,7 +174,7 @@ TEST_CASE("an agent that never answers holds a client up for five seconds, all a
 
 TEST_CASE("100,000 random lines: the filter still answers") {
   const Folder folder;
-  Program filter("SEALANE_FILTER", {"--config", folder.config(folder.path + "/nobody.sock")});
+  Program filter("SEALANE_FILTER", {"--config", folder.config(folder.file("nobody.sock"))});
   filter.say(handshake);
   CHECK(filter.hear(registered.size()) == registered);
   std::mt19937 random(3);

@@ -22,19 +22,14 @@
 #include "shims/relay/own_hosts.h"
 #include "shims/relay/peer.h"
 #include "shims/relay/reply.h"
+#include "tests/unit/temp_dir.h"
 
 using namespace sealane;
 using namespace sealane::relay;
 
 namespace {
 
-struct Folder {
-  std::string path = "/tmp/sealane-relay-XXXXXX";
-  Folder() { REQUIRE(::mkdtemp(path.data()) != nullptr); }
-  ~Folder() { std::filesystem::remove_all(path); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-};
+using Folder = test::TempDir;
 
 // The message that is read from `input`, and what is left behind its end; "(open)" if it has no end.
 struct Taken {
@@ -211,7 +206,7 @@ TEST_CASE("large messages are kept in a file without a name, and come out as the
   for (const std::size_t size :
        {std::size_t{0}, std::size_t{1000}, Body::most_in_memory, 3 * Body::most_in_memory + 7}) {
     CAPTURE(size);
-    Body body(folder.path);
+    Body body(folder.path());
     std::string whole;
     std::mt19937 random(9);
     while (whole.size() < size) {
@@ -233,11 +228,11 @@ TEST_CASE("large messages are kept in a file without a name, and come out as the
     for (std::string part = "x"; !part.empty() && good; read += part) part = body.read(read.size(), 7777, good);
     CHECK(good);
     CHECK(read == whole);
-    CHECK(std::filesystem::is_empty(folder.path));
+    CHECK(std::filesystem::is_empty(folder.path()));
   }
-  Body nowhere(folder.path + "/missing");
+  Body nowhere(folder.file("missing"));
   CHECK_FALSE(nowhere.add(std::string(Body::most_in_memory + 1, 'x')));
-  Body octets(folder.path);
+  Body octets(folder.path());
   REQUIRE(octets.add("caf\xc3\xa9\r\n"));
   CHECK(octets.eight_bit());
 }
@@ -245,7 +240,7 @@ TEST_CASE("large messages are kept in a file without a name, and come out as the
 TEST_CASE("the mail server's own name of a message is found in the topmost Received header") {
   const Folder folder;
   const auto id = [&](const std::string& text) {
-    Body body(folder.path);
+    Body body(folder.path());
     REQUIRE(body.add(text));
     return body.id();
   };
@@ -263,7 +258,7 @@ TEST_CASE("journal: what was delivered is known after the end of the process, an
   std::vector<std::string> told;
   const LogSink log = [&](Level, const std::string& line) { told.push_back(line); };
   {
-    auto journal = Journal::open(folder.path, log, day_one);
+    auto journal = Journal::open(folder.path(), log, day_one);
     REQUIRE(journal);
     CHECK((*journal)->claim(two[0]) == Journal::Claim::mine);
     CHECK((*journal)->claim(two[0]) == Journal::Claim::elsewhere);
@@ -272,7 +267,7 @@ TEST_CASE("journal: what was delivered is known after the end of the process, an
     (*journal)->release(two[0]);
     CHECK((*journal)->claim(two[0]) == Journal::Claim::delivered);
     CHECK((*journal)->claim(key("c@x.test")) == Journal::Claim::mine);
-    const auto second = Journal::open(folder.path, log, day_one);
+    const auto second = Journal::open(folder.path(), log, day_one);
     REQUIRE_FALSE(second);
     CHECK(second.error().what == "another relay is running");
     (*journal)->sending(std::vector<Key>{key("open@x.test")}, "message 34", "x.test", day_one);
@@ -280,9 +275,9 @@ TEST_CASE("journal: what was delivered is known after the end of the process, an
     (*journal)->failed(std::vector<Key>{key("refused@x.test")}, day_one);
   }
   CHECK(told.empty());
-  std::ofstream(folder.path + "/journal", std::ios::app) << "D 0123";  // of a crash
+  std::ofstream(folder.file("journal"), std::ios::app) << "D 0123";  // of a crash
   {
-    auto journal = Journal::open(folder.path, log, day_one + Journal::life - Seconds{1});
+    auto journal = Journal::open(folder.path(), log, day_one + Journal::life - Seconds{1});
     REQUIRE(journal);
     CHECK((*journal)->claim(two[0]) == Journal::Claim::delivered);
     CHECK((*journal)->claim(two[1]) == Journal::Claim::delivered);
@@ -292,7 +287,7 @@ TEST_CASE("journal: what was delivered is known after the end of the process, an
     CHECK(told[0].find("message 34 x.test") != std::string::npos);
   }
   {
-    auto journal = Journal::open(folder.path, log, day_one + Journal::life);
+    auto journal = Journal::open(folder.path(), log, day_one + Journal::life);
     REQUIRE(journal);
     CHECK((*journal)->claim(two[0]) == Journal::Claim::mine);
     CHECK((*journal)->size() == 0);
@@ -303,26 +298,26 @@ TEST_CASE("journal: what was delivered is known after the end of the process, an
 TEST_CASE("journal: rubbish in the file is passed over, and a clock that was wrong keeps nothing for ever") {
   const Folder folder;
   const std::string one = hex(key("a"));
-  std::ofstream(folder.path + "/journal")
-      << "\n\nD\nD x\nX " << one << " 1800000000\nD " << one.substr(1) << "g 1800000000\nD " << hex(key("b"))
-      << " 99999999999\nD " << hex(key("c")) << " nothing\n"
-      << std::string(5000, 'z') << "\nD " << one << " 1800000000\n";
+  std::ofstream(folder.file("journal")) << "\n\nD\nD x\nX " << one << " 1800000000\nD " << one.substr(1)
+                                        << "g 1800000000\nD " << hex(key("b")) << " 99999999999\nD " << hex(key("c"))
+                                        << " nothing\n"
+                                        << std::string(5000, 'z') << "\nD " << one << " 1800000000\n";
   const LogSink log = [](Level, const std::string&) {};
   {
-    auto journal = Journal::open(folder.path, log, day_one);
+    auto journal = Journal::open(folder.path(), log, day_one);
     REQUIRE(journal);
     CHECK((*journal)->size() == 2);
     CHECK((*journal)->claim(key("a")) == Journal::Claim::delivered);
     CHECK((*journal)->claim(key("b")) == Journal::Claim::delivered);
   }
-  CHECK((*Journal::open(folder.path, log, day_one + Journal::life))->size() == 0);
+  CHECK((*Journal::open(folder.path(), log, day_one + Journal::life))->size() == 0);
 }
 
 TEST_CASE("journal: many threads at once, and all of it is on the disk") {
   const Folder folder;
   const LogSink log = [](Level, const std::string&) {};
   {
-    auto journal = Journal::open(folder.path, log, day_one);
+    auto journal = Journal::open(folder.path(), log, day_one);
     REQUIRE(journal);
     std::vector<std::thread> threads;
     for (int i = 0; i < 16; ++i) {
@@ -335,10 +330,10 @@ TEST_CASE("journal: many threads at once, and all of it is on the disk") {
       });
     }
     for (std::thread& thread : threads) thread.join();
-    const std::string file = read_file(folder.path + "/journal");
+    const std::string file = read_file(folder.file("journal"));
     CHECK(std::count(file.begin(), file.end(), '\n') == 1600);
   }
-  CHECK((*Journal::open(folder.path, log, day_one))->size() == 800);
+  CHECK((*Journal::open(folder.path(), log, day_one))->size() == 800);
 }
 
 TEST_CASE("the peer of a connection: its uid, what it has not read, and that it has gone") {

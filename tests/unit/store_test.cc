@@ -15,6 +15,8 @@
 #include <functional>
 #include <thread>
 
+#include "tests/unit/temp_dir.h"
+
 using namespace sealane;
 namespace fs = std::filesystem;
 
@@ -22,22 +24,15 @@ namespace {
 
 constexpr uid_t nobody = 65534;
 
-struct TempDir {
-  fs::path path;
-  TempDir() {
-    std::string name = "/tmp/sealane-store-XXXXXX";
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  ~TempDir() { fs::remove_all(path); }
-  [[nodiscard]] std::string db() const { return path / "sealane.db"; }
+struct TempDir : test::TempDir {
+  [[nodiscard]] std::string db() const { return file("sealane.db"); }
   // Everything in it, and the folder, to `nobody`, so that a child without root's powers works there.
   void give_away() const {
     if (geteuid() != 0) return;
-    REQUIRE(chown(path.c_str(), nobody, nobody) == 0);
-    for (const auto& entry : fs::directory_iterator(path)) REQUIRE(chown(entry.path().c_str(), nobody, nobody) == 0);
+    REQUIRE(chown(path().c_str(), nobody, nobody) == 0);
+    for (const auto& entry : fs::directory_iterator(path())) {
+      REQUIRE(chown(entry.path().c_str(), nobody, nobody) == 0);
+    }
   }
 };
 
@@ -208,7 +203,7 @@ TEST_CASE("an absent store is created for its owner alone, whole or not at all")
   const auto store = open_store(dir.db());
   REQUIRE(save(*store, domain("example.net"), sample()).has_value());
   umask(before);
-  for (const auto& entry : fs::directory_iterator(dir.path)) {
+  for (const auto& entry : fs::directory_iterator(dir.path())) {
     struct stat info {};
     REQUIRE(stat(entry.path().c_str(), &info) == 0);
     CAPTURE(entry.path().string());
@@ -241,7 +236,7 @@ TEST_CASE("read_only: an absent store is empty and stays absent; nothing can be 
   const auto absent = open_store(dir.db(), StoreMode::read_only);
   CHECK(absent->size().value() == 0);
   CHECK_FALSE(save(*absent, domain("example.com"), sample()).has_value());
-  CHECK(fs::is_empty(dir.path));
+  CHECK(fs::is_empty(dir.path()));
 
   make_store(dir.db());
   const auto store = open_store(dir.db(), StoreMode::read_only);
@@ -301,7 +296,7 @@ TEST_CASE("what is there and no store of ours is an error, never an empty store,
   int number = 0;
   for (const Case& item : cases) {
     CAPTURE(item.why);
-    const std::string path = dir.path / std::to_string(++number);
+    const std::string path = dir.file(std::to_string(++number));
     item.make(path);
     const bool regular = fs::is_regular_file(path);
     const auto size = regular ? fs::file_size(path) : 0;
@@ -328,9 +323,9 @@ TEST_CASE("a store, or a directory, that may not be read is an error") {
   const auto both_refused = [&dir] { return refused(dir.db()) && refused(dir.db(), StoreMode::read_only); };
   CHECK(holds_without_root(both_refused));
   REQUIRE(chmod(dir.db().c_str(), 0600) == 0);
-  REQUIRE(chmod(dir.path.c_str(), 0) == 0);
+  REQUIRE(chmod(dir.path().c_str(), 0) == 0);
   CHECK(holds_without_root(both_refused));
-  REQUIRE(chmod(dir.path.c_str(), 0700) == 0);
+  REQUIRE(chmod(dir.path().c_str(), 0700) == 0);
   CHECK(holds_without_root([&dir] { return open_sqlite_store(dir.db(), {StoreMode::read_write}).has_value(); }));
 }
 

@@ -11,23 +11,15 @@
 
 #include "core/base/mailbox.h"
 #include "core/store/store.h"
+#include "tests/unit/temp_dir.h"
 
 using namespace sealane;
 namespace fs = std::filesystem;
 
 namespace {
 
-struct TempDir {
-  fs::path path;
-  TempDir() {
-    std::string name = "/tmp/sealane-thread-XXXXXX";
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  ~TempDir() { fs::remove_all(path); }
-  [[nodiscard]] std::string db() const { return path / "sealane.db"; }
+struct TempDir : test::TempDir {
+  [[nodiscard]] std::string db() const { return file("sealane.db"); }
 };
 
 Domain domain(const std::string& text) { return Domain::parse(text).value(); }

@@ -14,6 +14,7 @@
 #include "shims/wire/client.h"
 #include "shims/wire/codec.h"
 #include "shims/wire/tls_words.h"
+#include "tests/unit/temp_dir.h"
 
 using namespace sealane::wire;
 using namespace std::string_literals;
@@ -39,10 +40,6 @@ Mode mode_of(const RouteAnswer& a) {
 class OneShot {
  public:
   explicit OneShot(std::string reply, bool hang = false) {
-    char dir[] = "/tmp/sealane-wire-XXXXXX";
-    REQUIRE(::mkdtemp(dir) != nullptr);
-    dir_ = dir;
-    path_ = dir_ + "/s";
     listener_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_un a{};
     a.sun_family = AF_UNIX;
@@ -69,14 +66,14 @@ class OneShot {
     server_.join();
     ::close(release_[0]);
     ::close(listener_);
-    std::filesystem::remove_all(dir_);
   }
   OneShot(const OneShot&) = delete;
   OneShot& operator=(const OneShot&) = delete;
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
-  std::string dir_, path_;
+  const sealane::test::TempDir dir_;
+  const std::string path_ = dir_.file("s");
   int listener_ = -1;
   int release_[2] = {-1, -1};
   std::thread server_;
