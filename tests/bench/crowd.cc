@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,9 +14,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "shims/agent/listener.h"
-#include "shims/agent/verbs.h"
-#include "tests/unit/fakes.h"
+#include "tests/bench/served_agent.h"
 
 using namespace sealane;
 
@@ -25,55 +24,29 @@ constexpr int good_clients = 250;
 constexpr int bad_clients = 250;
 constexpr int questions = 200;  // of each good client, one after the other
 
-class NoVerifier final : public Verifier {
- public:
-  [[nodiscard]] Verdict verify(const Demand&, std::span<const Bytes>, WallTime) const override { return {}; }
-};
-
-// The agent's own parts on a zone in a map; one domain in ten never gets an answer.
-[[noreturn]] void serve(const std::string& folder) {
-  Loop loop;
-  auto clock = std::make_shared<SystemClock>();
-  fakes::FakeZone zone(loop);
-  fakes::FakePolicyHosts hosts(loop, *clock);
+// One domain in ten never gets an answer.
+void publish(bench::World& world) {
   for (int i = 0; i < 1000; ++i) {
     const std::string name = "d" + std::to_string(i) + ".example";
-    zone.add(name, dns::RrType::MX, dns::Security::secure, {fakes::mx(10, "mx." + name)});
-    zone.add("mx." + name, dns::RrType::A, dns::Security::secure, {fakes::a(1)});
-    zone.add("_25._tcp.mx." + name, dns::RrType::TLSA, dns::Security::secure, {fakes::tlsa_3_1_1(7)});
+    world.zone.add(name, dns::RrType::MX, dns::Security::secure, {fakes::mx(10, "mx." + name)});
+    world.zone.add("mx." + name, dns::RrType::A, dns::Security::secure, {fakes::a(1)});
+    world.zone.add("_25._tcp.mx." + name, dns::RrType::TLSA, dns::Security::secure, {fakes::tlsa_3_1_1(7)});
   }
-  for (int i = 0; i < 100; ++i) zone.hold("never" + std::to_string(i) + ".example", dns::RrType::MX);
-  Adapters adapters;
-  adapters.make_resolver = [&zone] { return zone.make_resolver(); };
-  adapters.fetcher = hosts.make_fetcher();
-  auto file = open_sqlite_store(folder + "/sealane.db", {StoreMode::read_write});
-  if (!file) ::_exit(3);
-  adapters.store = on_thread(loop, std::move(*file), "", nullptr);
-  adapters.clock = clock;
-  agent::Backend backend;
-  backend.clock = clock;
-  backend.verifier = std::make_unique<NoVerifier>();
-  backend.engine = std::make_unique<Engine>(loop, Config{}, std::move(adapters), LogSink{});
-  agent::Verbs verbs(nullptr);
-  verbs.use(backend);
-  const auto fd = agent::listen_at(folder + "/s");
-  if (!fd) ::_exit(4);
-  const agent::Listener listener(
-      loop, *fd, {},
-      [&verbs](const wire::Request& request, const agent::Peer& peer, agent::Listener::Answer answer) {
-        verbs.handle(request, peer, std::move(answer));
-      },
-      nullptr);
-  loop.run();
-  ::_exit(5);
+  for (int i = 0; i < 100; ++i) world.zone.hold("never" + std::to_string(i) + ".example", dns::RrType::MX);
 }
 
+// Waits, for twenty seconds, while the agent's backlog is full.
 int connect_to(const std::string& path) {
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, path.size());
-  while (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) ::usleep(200);
+  const timeval patience{20, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    std::perror("cannot reach the agent");
+    std::exit(1);
+  }
   ::fcntl(fd, F_SETFL, O_NONBLOCK);
   return fd;
 }
@@ -112,11 +85,16 @@ struct Bad {
 // In a process of its own, so that what it costs to misbehave is not taken for waiting. Each client acts ten times a
 // second.
 [[noreturn]] void misbehave(const std::string& path) {
+  constexpr long pace = 100000000 / bad_clients;  // nanoseconds between two acts
+  const itimerspec ticks{{0, pace}, {0, pace}};
+  const int timer = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+  ::timerfd_settime(timer, 0, &ticks, nullptr);
   std::vector<Bad> bad(bad_clients);
   for (std::size_t i = 0; i < bad.size(); ++i) bad[i].kind = static_cast<int>(i % 5);
   for (std::size_t turn = 0;; ++turn) {
     bad[turn % bad.size()].act(path);
-    if (turn >= bad.size()) ::usleep(100000 / bad_clients);
+    std::uint64_t passed = 0;
+    if (turn >= bad.size()) (void)!::read(timer, &passed, sizeof passed);
   }
 }
 
@@ -131,8 +109,7 @@ struct Good {
 std::vector<double> run(const std::string& path, bool with_bad) {
   const SystemClock clock;
   std::vector<Good> good(good_clients);
-  const pid_t mob = with_bad ? ::fork() : -1;
-  if (mob == 0) misbehave(path);
+  const pid_t mob = with_bad ? bench::fork_child([&path] { misbehave(path); }) : -1;
   std::vector<double> times;
   const auto ask = [&](Good& client, int number) {
     client.since = clock.mono();
@@ -179,9 +156,7 @@ int main() {
   std::string folder = "/tmp/sealane-crowd-XXXXXX";
   if (mkdtemp(folder.data()) == nullptr) return 1;
   ::signal(SIGPIPE, SIG_IGN);
-  const pid_t child = ::fork();
-  if (child == 0) serve(folder);
-  while (::access((folder + "/s").c_str(), F_OK) != 0) ::usleep(500);
+  const pid_t child = bench::start_agent(folder, publish);
   bool good = true;
   double p99[2] = {0, 0};
   run(folder + "/s", false);  // every domain is known from here on
