@@ -84,12 +84,9 @@ Status show(StoreFile& store, const std::vector<std::string>& names) {
     if (seen.refresh != SteadyTime{}) print("  refreshed  " + rfc3339(now.wall + (seen.refresh - now.steady)) + "\n");
     if (!seen.policy) continue;
     print("  fetched    " + rfc3339(seen.policy->fetched) + "\n");
-    for (std::string_view rest = seen.policy->body; !rest.empty();) {
-      const std::size_t end = std::min(rest.find('\n'), rest.size());
-      std::string line(rest.substr(0, end));
-      if (!line.empty() && line.back() == '\r') line.pop_back();
-      print("    " + shown(line) + "\n");
-      rest.remove_prefix(std::min(end + 1, rest.size()));
+    for (std::string_view line : lines_of(seen.policy->body)) {
+      if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+      print("    " + shown(std::string(line)) + "\n");
     }
   }
   return status;
@@ -193,14 +190,12 @@ Status import_file(const Config& config, const CacheOptions& options) {
   }
   Orders orders(config);
   Status status = ok;
-  for (std::string_view rest = *text; !rest.empty();) {
-    const std::size_t end = std::min(rest.find('\n'), rest.size());
+  for (const std::string_view line : lines_of(*text)) {
+    if (line.empty()) continue;
     wire::Request request;
     request.verb = wire::Verb::import_policy;
-    request.record = rest.substr(0, end);
+    request.record = line;
     request.force = options.force;
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (request.record.empty()) continue;
     if (const auto record = policy_record_from_json(request.record); !record) {
       complain(record.error());
       status = worse(status, bad_data);
@@ -232,11 +227,8 @@ Status restore(const Config& config) {
 
 Status cache(const CacheOptions& options) {
   using What = CacheOptions::What;
-  const auto config = load_config(options.config);
-  if (!config) {
-    complain(config.error());
-    return bad_config;
-  }
+  const auto config = configured(options.config);
+  if (!config) return bad_config;
   if (options.what == What::purge) return purge(*config, options);
   if (options.what == What::import_file) return import_file(*config, options);
   if (options.what == What::restore) return restore(*config);

@@ -9,6 +9,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/result.h"
+#include "core/config/config.h"
 #include "core/decide/decision.h"
 
 namespace sealane::cli {
@@ -42,6 +43,11 @@ void complain(const Error& error);
 void print(std::string_view text);
 // Reads a file, or standard input for "-"; an error beyond `limit` octets.
 [[nodiscard]] Result<std::string> read_input(const std::string& file, std::size_t limit);
+
+// Between the line ends of `text`, which it borrows; nothing after the last one.
+[[nodiscard]] std::vector<std::string_view> lines_of(std::string_view text);
+// The configuration of `file` (empty: the default), or nothing after a complaint.
+[[nodiscard]] std::optional<Config> configured(const std::string& file);
 
 struct QueryOptions {
   std::string config;  // file; empty: the default

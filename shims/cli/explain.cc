@@ -6,11 +6,8 @@
 namespace sealane::cli {
 
 Status explain(const QueryOptions& options) {
-  const auto config = load_config(options.config);
-  if (!config) {
-    complain(config.error());
-    return bad_config;
-  }
+  const auto config = configured(options.config);
+  if (!config) return bad_config;
   std::vector<Question> questions;
   for (const auto& domain : options.domains) {
     questions.push_back(Question::parse(domain, options.port, options.mx, options.fresh));

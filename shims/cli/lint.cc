@@ -42,16 +42,6 @@ Report invalid(int line, const std::string& why, std::string rule, std::string r
           std::move(remedy)};
 }
 
-std::vector<std::string_view> lines_of(std::string_view text) {
-  std::vector<std::string_view> lines;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    lines.push_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return lines;
-}
-
 Report lint_policy(std::string_view text) {
   const auto policy = sts::parse_policy(text);
   if (!policy) {

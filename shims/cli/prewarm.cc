@@ -19,18 +19,12 @@ constexpr std::size_t batch = 500;      // domains between two entries of how fa
 constexpr std::size_t sent_ahead = 16;  // requests: fewer than an agent keeps open for one client
 constexpr int grace_ms = 5000;
 
-std::vector<std::string> lines_of(std::string_view text) {
-  std::vector<std::string> lines;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    std::string line(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-    line.resize(std::min(line.find('#'), line.size()));
-    const std::size_t first = line.find_first_not_of(" \t\r");
-    if (first == std::string::npos) continue;
-    lines.push_back(line.substr(first, line.find_last_not_of(" \t\r") - first + 1));
-  }
-  return lines;
+// A line without its comment and the white space around it.
+std::string bare(std::string_view line) {
+  line = line.substr(0, line.find('#'));
+  const std::size_t first = line.find_first_not_of(" \t\r");
+  if (first == std::string_view::npos) return {};
+  return std::string(line.substr(first, line.find_last_not_of(" \t\r") - first + 1));
 }
 
 // How far an earlier run came, beside the list: "COUNT LAST-DOMAIN". A list that was changed begins anew.
@@ -90,11 +84,8 @@ std::optional<std::size_t> ask_agent(wire::Connection& agent, const std::vector<
 }  // namespace
 
 Status prewarm(const PrewarmOptions& options) {
-  const auto config = load_config(options.config);
-  if (!config) {
-    complain(config.error());
-    return bad_config;
-  }
+  const auto config = configured(options.config);
+  if (!config) return bad_config;
   const auto text = read_input(options.file, longest_list);
   if (!text) {
     complain(text.error());
@@ -102,7 +93,9 @@ Status prewarm(const PrewarmOptions& options) {
   }
   Status status = ok;
   std::vector<std::string> domains;
-  for (std::string& line : lines_of(*text)) {
+  for (const std::string_view whole : lines_of(*text)) {
+    const std::string line = bare(whole);
+    if (line.empty()) continue;
     if (const auto domain = Domain::parse(line)) {
       domains.push_back(domain->text());
     } else {

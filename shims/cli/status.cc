@@ -40,6 +40,23 @@ void complain(const Error& error) {
 
 void print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
+std::vector<std::string_view> lines_of(std::string_view text) {
+  std::vector<std::string_view> lines;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    lines.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
+}
+
+std::optional<Config> configured(const std::string& file) {
+  auto config = load_config(file);
+  if (config) return std::move(*config);
+  complain(config.error());
+  return std::nullopt;
+}
+
 Result<std::string> read_input(const std::string& file, std::size_t limit) {
   const bool standard = file == "-";
   const std::string name = standard ? "standard input" : file;

@@ -48,22 +48,15 @@ Status check_domain(const Config& config, const Question& question, Millis wait,
   }
   out += live.decision.domain + ": " + std::to_string(findings) + " findings, " +
          std::to_string(remarks.size() - findings) + " notes\n";
-  std::size_t at = 0;
-  for (std::size_t end = out.find('\n'); end != std::string::npos; end = out.find('\n', at)) {
-    print(shown(out.substr(at, end - at)) + "\n");
-    at = end + 1;
-  }
+  for (const std::string_view line : lines_of(out)) print(shown(std::string(line)) + "\n");
   return worse(status_of(live.decision), findings == 0 ? ok : finding);
 }
 
 }  // namespace
 
 Status check(const QueryOptions& options) {
-  const auto config = load_config(options.config);
-  if (!config) {
-    complain(config.error());
-    return bad_config;
-  }
+  const auto config = configured(options.config);
+  if (!config) return bad_config;
   const auto verifier = make_openssl_verifier(config->ca_file);
   if (!verifier) {
     complain(verifier.error());
