@@ -58,17 +58,22 @@ def prepare(place, base, build, zones):
     _chroot(root, 'useradd', '--system', '--no-create-home', '--home-dir', '/var/lib/sealane', 'sealane')
     _chroot(root, 'install', '-d', '-o', 'sealane', '-g', 'sealane', '-m', '700', '/var/lib/sealane')
     _chroot(root, 'install', '-d', '-o', 'sealane', '-g', 'Debian-exim', '-m', '2750', '/run/sealane')
+    (root / 'etc/exim4/update-exim4.conf.conf').write_text(_UPDATE_EXIM)
+    furnish(root, zones)
+    namespaces.unmount(root)
+    return f'{place}/upper:{base}'
+
+
+def furnish(root, zones):
+    """Its names, and what it trusts."""
     (root / 'etc/sealane').mkdir(exist_ok=True)
     (root / 'etc/mailname').write_text(CLIENT + '\n')
     (root / 'etc/hosts').write_text(f'127.0.0.1 localhost\n192.0.2.250 {CLIENT}\n')
-    (root / 'etc/exim4/update-exim4.conf.conf').write_text(_UPDATE_EXIM)
     lab = root / 'lab'
     lab.mkdir()
     shutil.copy(zones / 'root.key', lab)
     shutil.copy(zones / 'root.hints', lab)
     (lab / 'ca.pem').write_bytes(pki.trusted().root.pem())
-    namespaces.unmount(root)
-    return f'{place}/upper:{base}'
 
 
 def _libraries(root, build):

@@ -87,6 +87,17 @@ def _hook(lab, name, hook):
     lab.sink.host(f'mx1.{name}.test').hook = hook
 
 
+def _hold(lab, name, held, bound):
+    """The server of that domain stops at this step, for `bound` seconds at most, until the event that is given back."""
+    release = threading.Event()
+
+    def hook(step, _line):
+        if step == held:
+            release.wait(bound)
+    _hook(lab, name, hook)
+    return release
+
+
 # Recipients
 
 @scenario()
@@ -143,12 +154,7 @@ def _busy_cores():
 @scenario()
 def one_hangs(lab, made):
     """One domain hangs: mail to all domains on other ports leaves within two seconds."""
-    release = threading.Event()
-
-    def hook(step, _line):
-        if step == 'connect':
-            release.wait(60)
-    _hook(lab, 'hangs', hook)
+    release = _hold(lab, 'hangs', 'connect', 60)
     others = [name for name in _OTHERS if port_of(f'{name}.test') != port_of('hangs.test')]
     # Known to the agent, and the PTR record that smtpd asks for is in its cache.
     for name in others:
@@ -317,12 +323,7 @@ def _connects():
 @scenario()
 def killed_busy(lab, made):
     """Killed with a hundred sessions at work, the relay is not knocked at without end: fewer than ten attempts a second."""
-    release = threading.Event()
-
-    def hook(step, _line):
-        if step == 'dot':
-            release.wait(120)
-    _hook(lab, 'busy', hook)
+    release = _hold(lab, 'busy', 'dot', 120)
     for i in range(100):
         made.submit([f'a{i}@busy.test'], f'{made.place.name} busy {i}')
     busy = {'mx1.busy.test'}
@@ -378,12 +379,7 @@ def memory(lab, made):
     size = re.search(r'(\d+) octets', reply)
     faulty = [] if result == 'Ok' and size and int(size[1]) > 100 * (1 << 20) else [f'{result}: {reply}']
     after_big = _resident(made.relay.process)
-    release = threading.Event()
-
-    def hook(step, _line):
-        if step == 'dot':
-            release.wait(60)
-    _hook(lab, 'busy', hook)
+    release = _hold(lab, 'busy', 'dot', 60)
     count = len(lab.sink.of({'mx1.busy.test'}))
     numbers = [made.submit([f'm{i}@busy.test'], f'{made.place.name} memory {i}', 'x' * 70 + '\n')[0] for i in range(50)]
     wait_until(lambda: len(lab.sink.of({'mx1.busy.test'})) >= count + 50, 'fifty sessions')

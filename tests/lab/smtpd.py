@@ -13,7 +13,6 @@ import time
 
 import machine
 import namespaces
-import pki
 import resolvers
 from process import Daemon, wait_until
 
@@ -58,14 +57,7 @@ def prepare(place, base, build, zones, libraries):
         run('install', '-d', '-o', user, '-g', user, '-m', '700', f'/var/lib/{user}')
     run('usermod', '-aG', 'opensmtpd', 'sealane-relay')
     run('install', '-d', '-o', 'sealane', '-g', 'opensmtpd', '-m', '2755', '/run/sealane')
-    (root / 'etc/sealane').mkdir(exist_ok=True)
-    (root / 'etc/mailname').write_text(machine.CLIENT + '\n')
-    (root / 'etc/hosts').write_text(f'127.0.0.1 localhost\n192.0.2.250 {machine.CLIENT}\n')
-    lab = root / 'lab'
-    lab.mkdir()
-    shutil.copy(zones / 'root.key', lab)
-    shutil.copy(zones / 'root.hints', lab)
-    (lab / 'ca.pem').write_bytes(pki.trusted().root.pem())
+    machine.furnish(root, zones)
     namespaces.unmount(root)
     return f'{place}/upper:{base}'
 
