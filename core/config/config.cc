@@ -39,7 +39,7 @@ std::string_view take(std::string_view& text, char separator) {
   return trim(part);
 }
 
-std::string quoted(std::string_view text) { return "\"" + printable(text, 80) + "\""; }
+std::string in_quotes(std::string_view text) { return "\"" + printable(text, 80) + "\""; }
 
 template <class Number>
 std::optional<Number> number_of(std::string_view text) {
@@ -53,7 +53,7 @@ std::optional<Number> number_of(std::string_view text) {
 // ---- Values. A failure says what is wrong with the value and what one looks like; where it stands is added later.
 
 Result<void> read_path(std::string_view value, std::string& out) {
-  if (value.front() != '/') return failure("not an absolute path: " + quoted(value), {}, "begin it with /");
+  if (value.front() != '/') return failure("not an absolute path: " + in_quotes(value), {}, "begin it with /");
   out = value;
   return {};
 }
@@ -71,7 +71,7 @@ Result<void> read_socket(std::string_view value, std::string& out) {
 
 Result<void> read_switch(std::string_view value, std::string_view yes, std::string_view no, bool& out) {
   if (value != yes && value != no) {
-    return failure("bad value " + quoted(value), {}, "use " + std::string(yes) + " or " + std::string(no));
+    return failure("bad value " + in_quotes(value), {}, "use " + std::string(yes) + " or " + std::string(no));
   }
   out = value == yes;
   return {};
@@ -89,12 +89,12 @@ Result<void> read_time(std::string_view value, Millis& out) {
     if (!number || value.substr(digits) != unit.name) continue;
     const Millis time{*number * unit.millis};
     if (time < Millis{1} || time > longest_time) {
-      return failure("a time out of range: " + quoted(value), {}, "use 1ms to 60m");
+      return failure("a time out of range: " + in_quotes(value), {}, "use 1ms to 60m");
     }
     out = time;
     return {};
   }
-  return failure("not a time: " + quoted(value), {}, "write a whole number and its unit: 500ms, 20s or 2m");
+  return failure("not a time: " + in_quotes(value), {}, "write a whole number and its unit: 500ms, 20s or 2m");
 }
 
 Result<void> read_size(std::string_view value, std::size_t& out) {
@@ -107,7 +107,7 @@ Result<void> read_size(std::string_view value, std::size_t& out) {
   }
   const auto number = number_of<std::uint32_t>(digits);
   if (!number || *number == 0) {
-    return failure("not a size: " + quoted(value), {}, "write a whole number above 0, with K, M or G if you like");
+    return failure("not a size: " + in_quotes(value), {}, "write a whole number above 0, with K, M or G if you like");
   }
   out = *number * unit;
   return {};
@@ -150,7 +150,7 @@ Result<void> read_resolver(std::string_view value, Config& config) {
       more = value.find(',') != std::string_view::npos;
       const std::string_view address = take(value, ',');
       if (!is_server_address(address)) {
-        return failure("not an address of a name server: " + quoted(address), {},
+        return failure("not an address of a name server: " + in_quotes(address), {},
                        "use auto, system, recursive, or addresses such as 192.0.2.1, 2001:db8::1@5353");
       }
       config.resolver_addresses.emplace_back(address);
@@ -163,7 +163,7 @@ Result<void> read_resolver(std::string_view value, Config& config) {
 }
 
 tl::unexpected<Error> no_domain(std::string_view text, const Error& why) {
-  return failure("not a domain: " + quoted(text) + ": " + why.what, {}, "write a name such as example.org");
+  return failure("not a domain: " + in_quotes(text) + ": " + why.what, {}, "write a name such as example.org");
 }
 
 Result<void> read_insecure(std::string_view value, Config& config) {
@@ -175,7 +175,7 @@ Result<void> read_insecure(std::string_view value, Config& config) {
 
 Result<void> read_port(std::string_view value, std::uint16_t& out) {
   const auto port = number_of<std::uint16_t>(value);
-  if (!port || *port == 0) return failure("not a port: " + quoted(value), {}, "write a number from 1 to 65535");
+  if (!port || *port == 0) return failure("not a port: " + in_quotes(value), {}, "write a number from 1 to 65535");
   out = *port;
   return {};
 }
@@ -188,7 +188,7 @@ Result<void> read_ports(std::string_view value, Config& config) {
   const bool ports = dash < value.size() && read_port(trim(value.substr(0, dash)), first) &&
                      read_port(trim(value.substr(dash + 1)), last);
   if (!ports || first > last || last - first >= most_relay_ports) {
-    return failure("not a range of ports: " + quoted(value), {},
+    return failure("not a range of ports: " + in_quotes(value), {},
                    "write two ports, the lower one first, such as 20025-20280: at most " +
                        std::to_string(most_relay_ports) + " ports");
   }
@@ -205,7 +205,7 @@ Result<void> read_words(std::string_view value, std::vector<std::string>& out) {
     more = value.find(',') != std::string_view::npos;
     const std::string_view word = take(value, ',');
     const bool plain = std::all_of(word.begin(), word.end(), [](char c) { return c > ' ' && c < 0x7f; });
-    if (word.empty() || !plain) return failure("not a name: " + quoted(word), {}, "separate names by commas");
+    if (word.empty() || !plain) return failure("not a name: " + in_quotes(word), {}, "separate names by commas");
     out.emplace_back(word);
   }
   return {};
@@ -228,7 +228,7 @@ Result<void> read_sources(std::string_view value, Config& config) {
     const bool v6 = inet_pton(AF_INET6, address.c_str(), octets.data()) == 1;
     std::string& out = v4 ? config.relay_source : config.relay_source6;
     if ((!v4 && !v6) || !out.empty()) {
-      return failure("not an address, or the second of its family: " + quoted(address), {},
+      return failure("not an address, or the second of its family: " + in_quotes(address), {},
                      "name one IPv4 address, one IPv6 address, or both, separated by a comma");
     }
     out = address;
@@ -272,7 +272,8 @@ Result<std::vector<MxPattern>> read_match(std::string_view text) {
     const std::string_view item = take(text, ',');
     auto pattern = MxPattern::parse(item);
     if (!pattern || !pattern->can_match()) {
-      return failure("not a pattern for MX hosts: " + quoted(item), {}, "use names, or *.example.net, without spaces");
+      return failure("not a pattern for MX hosts: " + in_quotes(item), {},
+                     "use names, or *.example.net, without spaces");
     }
     patterns.push_back(std::move(*pattern));
   }
@@ -290,13 +291,13 @@ Result<Override> read_override(const std::string& name, std::string_view value) 
     override.kind = one;
     known = true;
   }
-  if (!known) return failure("unknown override " + quoted(kind), {}, "use none, encrypt, pkix or dane");
+  if (!known) return failure("unknown override " + in_quotes(kind), {}, "use none, encrypt, pkix or dane");
   override.rule = name + " = " + std::string(kind);
   if (option.empty()) return override;
 
   constexpr std::string_view match = "match=";
   if (override.kind != OverrideKind::pkix || option.substr(0, match.size()) != match) {
-    return failure("unknown option " + quoted(option) + " of " + std::string(kind), {},
+    return failure("unknown option " + in_quotes(option) + " of " + std::string(kind), {},
                    "only pkix has one: match=PATTERN,PATTERN");
   }
   auto patterns = read_match(option.substr(match.size()));
@@ -345,11 +346,11 @@ class Reader {
     if (line.front() == '[') return read_section(line);
     const std::size_t equals = line.find('=');
     if (equals == std::string_view::npos) {
-      return failure("neither `key = value` nor [section]: " + quoted(line), {}, "write key = value");
+      return failure("neither `key = value` nor [section]: " + in_quotes(line), {}, "write key = value");
     }
     const std::string_view key = trim(line.substr(0, equals));
     const std::string_view value = trim(line.substr(equals + 1));
-    if (value.empty()) return failure("no value for " + quoted(key), {}, "give one, or remove the line");
+    if (value.empty()) return failure("no value for " + in_quotes(key), {}, "give one, or remove the line");
     return in_override_ ? add_override(key, value) : set_key(key, value);
   }
 
@@ -362,14 +363,14 @@ class Reader {
   }
 
   Result<void> read_section(std::string_view line) {
-    if (line != "[override]") return failure("unknown section " + quoted(line), {}, "the one section is [override]");
+    if (line != "[override]") return failure("unknown section " + in_quotes(line), {}, "the one section is [override]");
     in_override_ = true;
     return {};
   }
 
   Result<void> set_key(std::string_view name, std::string_view value) {
     const auto* key = std::find_if(keys.begin(), keys.end(), [name](const Key& one) { return one.name == name; });
-    if (key == keys.end()) return failure("unknown key " + quoted(name), {}, "the keys are " + key_names());
+    if (key == keys.end()) return failure("unknown key " + in_quotes(name), {}, "the keys are " + key_names());
     if (name != "insecure") {
       if (auto once = first_time(std::string(name)); !once) return once;
     }
