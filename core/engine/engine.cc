@@ -330,6 +330,8 @@ void Engine::ask(const Question& question, Millis timeout, Done done) {
   impl_->ask(question, timeout, std::move(done));
 }
 
+void Engine::record(std::vector<TlsOutcome> outcomes) { impl_->policies.record(std::move(outcomes)); }
+
 void Engine::forget() {
   ++impl_->epoch;
   impl_->cache.clear();

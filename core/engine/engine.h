@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
@@ -55,6 +56,9 @@ class Engine {
   using Ordered = std::function<void(Result<std::string>)>;
   void purge(const Domain& domain, bool force, Ordered done);
   void import_policy(const Domain& domain, const sts::PolicyState& state, bool force, Ordered done);
+
+  // How connections ended, for the store. What it does not take is lost, and that is logged once.
+  void record(std::vector<TlsOutcome> outcomes);
 
   // Nothing of what is in memory is used again.
   void forget();

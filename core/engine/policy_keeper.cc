@@ -147,6 +147,18 @@ void PolicyKeeper::due(std::size_t limit, std::function<void(PolicyStore::Due)> 
               });
 }
 
+void PolicyKeeper::record(std::vector<TlsOutcome> outcomes) {
+  if (!store_ || outcomes.empty()) return;
+  store_->record(std::move(outcomes), [this, alive = std::weak_ptr<int>(alive_)](const Result<void>& done) {
+    if (alive.expired()) return;
+    const std::string error = done ? "" : done.error().text();
+    if (!error.empty() && error != record_error_) {
+      log_(Level::warning, "store: outcomes of connections are not kept: " + error);
+    }
+    record_error_ = error;
+  });
+}
+
 void PolicyKeeper::retry() {
   std::vector<std::pair<Domain, sts::PolicyState>> again;
   for (const auto& [domain, kept] : kept_) {

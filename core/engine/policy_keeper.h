@@ -44,6 +44,7 @@ class PolicyKeeper {
   void asked(const Domain& domain, bool txt);
   // What is due for refresh without mail, to `due`; nothing where the store cannot tell.
   void due(std::size_t limit, std::function<void(PolicyStore::Due)> due);
+  void record(std::vector<TlsOutcome> outcomes);
   // Writes again, some of what could not be written.
   void retry();
   // What `before` could not write is kept from now on by this one: a reload forgets nothing.
@@ -78,7 +79,8 @@ class PolicyKeeper {
   LogSink log_;
   sts::Moment start_;
   MonoTime start_mono_;
-  std::string save_error_;  // of the last save; empty: it went well
+  std::string save_error_;    // of the last save; empty: it went well
+  std::string record_error_;  // the same of outcomes
   std::map<Domain, Kept> kept_;
   std::size_t refused_ = 0;  // of kept_; bounded
   std::mt19937 random_{std::random_device{}()};

@@ -32,6 +32,8 @@ constexpr int application_id = 0x53654C61;          // "SeLa", in the file's hea
 constexpr int busy_ms = 2000;                       // another process writes: how long to wait for it
 constexpr int evicted_at_once = 64;                 // rows
 constexpr int backup_pages = 4096;                  // between two looks at whether to go on
+constexpr std::int64_t outcome_days = 7;            // that are kept
+constexpr std::int64_t most_outcomes = 100000;      // rows
 constexpr int longest_value = 1 << 20;              // octets; nothing stored comes near
 constexpr std::int64_t latest_time = 253402300799;  // 9999-12-31T23:59:59Z
 
@@ -371,6 +373,14 @@ constexpr std::string_view upsert_moment =
     "INSERT INTO moment (only, wall, steady) VALUES (1, ?1, ?2) "
     "ON CONFLICT (only) DO UPDATE SET wall = excluded.wall, steady = max(steady, excluded.steady)";
 
+constexpr std::string_view upsert_outcome =
+    "INSERT INTO outcomes (domain, day, mechanism, host, result, teller, attempts, last, detail) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
+    "ON CONFLICT DO UPDATE SET attempts = attempts + excluded.attempts, last = excluded.last, detail = excluded.detail";
+constexpr std::string_view select_outcomes =
+    "SELECT mechanism, host, result, teller, attempts, last, detail FROM outcomes WHERE domain = ?1 "
+    "ORDER BY day DESC, mechanism, host, result, teller LIMIT 1000";
+
 // What matters least first: what is no longer in force; domains without a policy; policies that enforce nothing, the
 // one that ends soonest first. At last enforced policies, those that came last first: whoever fills the store with
 // domains of their own drives out those, and none that was there before.
@@ -467,6 +477,56 @@ class SqliteStore final : public StoreFile {
     saved(save({Entry{domain, state, now}}));
   }
 
+  [[nodiscard]] Result<void> record(const std::vector<TlsOutcome>& outcomes) override {
+    if (outcomes.empty()) return {};
+    auto txn = Txn::begin(db_);
+    if (!txn) return failed(txn.error(), path_);
+    const std::int64_t today = day_of(outcomes.back().last);
+    auto old = Stmt::prepare(db_, "DELETE FROM outcomes WHERE day <= ?1 - ?2 OR day > ?1");
+    if (!old) return failed(old.error(), path_);
+    if (auto done = old->number(1, today).number(2, outcome_days).step(); !done) return failed(done.error(), path_);
+    for (;;) {  // whoever fills it with names of their own drives out older days, and at last only what is new
+      const auto rows = number(db_, "SELECT count(*) FROM outcomes");
+      const auto oldest = number(db_, "SELECT coalesce(min(day), 0) FROM outcomes");
+      if (!rows) return failed(rows.error(), path_);
+      if (!oldest) return failed(oldest.error(), path_);
+      if (*rows + static_cast<std::int64_t>(outcomes.size()) <= most_outcomes) break;
+      if (*oldest >= today) return failure("no room for more outcomes of today", path_);
+      if (auto done = drop_oldest_outcomes(); !done) return failed(done.error(), path_);
+    }
+    auto stmt = Stmt::prepare(db_, upsert_outcome);
+    if (!stmt) return failed(stmt.error(), path_);
+    for (const TlsOutcome& outcome : outcomes) {
+      stmt->text(1, outcome.domain).number(2, day_of(outcome.last)).text(3, outcome.mechanism).text(4, outcome.host);
+      stmt->text(5, outcome.result).number(6, outcome.teller);
+      stmt->number(7, static_cast<std::int64_t>(std::min(outcome.attempts, std::uint64_t{1} << 40U)));
+      stmt->time(8, outcome.last).text(9, outcome.detail);
+      if (const auto done = stmt->step(); !done) return failed(done.error(), path_);
+      stmt->reset();
+    }
+    if (auto done = txn->commit(); !done) return failed(done.error(), path_);
+    return {};
+  }
+
+  void record(std::vector<TlsOutcome> outcomes, Saved recorded) override { recorded(record(outcomes)); }
+
+  [[nodiscard]] Result<std::vector<TlsOutcome>> outcomes(const Domain& domain) override {
+    auto stmt = Stmt::prepare(db_, select_outcomes);
+    if (!stmt) return failed(stmt.error(), path_);
+    stmt->text(1, domain.text());
+    std::vector<TlsOutcome> found;
+    for (;;) {
+      const auto row = stmt->step();
+      if (!row) return failed(row.error(), path_);
+      if (!*row) return found;
+      const auto last = time_of<WallTime>(*stmt, 5);
+      if (!last || stmt->integer(4) < 1) continue;  // written by anything; of no weight
+      found.push_back({domain.text(), stmt->octets(0), stmt->octets(1), stmt->octets(2),
+                       static_cast<std::uint32_t>(stmt->integer(3)), static_cast<std::uint64_t>(stmt->integer(4)),
+                       *last, stmt->octets(6)});
+    }
+  }
+
   void remove(const Domain& domain, Saved removed) override { removed(remove(domain)); }
   void due(SteadyTime now, std::size_t limit, Listed listed) override { listed(due_now(now, limit)); }
   [[nodiscard]] std::optional<sts::Moment> last_entry() const override { return last_; }
@@ -559,9 +619,24 @@ class SqliteStore final : public StoreFile {
     return (*pages - *free) * *size;
   }
 
+  static std::int64_t day_of(WallTime when) { return when.time_since_epoch().count() / 86400; }
+
+  Sql<bool> drop_oldest_outcomes() {
+    auto stmt = Stmt::prepare(db_, "DELETE FROM outcomes WHERE day = (SELECT min(day) FROM outcomes)");
+    if (!stmt) return tl::make_unexpected(stmt.error());
+    if (auto done = stmt->step(); !done) return done;
+    return sqlite3_changes(db_.handle()) != 0;
+  }
+
   Result<void> make_room(const std::vector<Entry>& entries) {
     const auto limit = static_cast<std::int64_t>(options_.bytes);
     auto in_use = used();
+    while (in_use && *in_use > limit) {  // no policy goes before these
+      const auto dropped = drop_oldest_outcomes();
+      if (!dropped) return failed(dropped.error(), path_);
+      if (!*dropped) break;
+      in_use = used();
+    }
     if (in_use && *in_use <= limit) return {};
     const SteadyTime now = entries.back().now.steady;
     for (const Eviction& eviction : evictions) {

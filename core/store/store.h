@@ -19,6 +19,16 @@
 
 namespace sealane {
 
+// How connections to a host of a domain ended on one day, counted: what RFC 8460 §4.3 reports.
+struct TlsOutcome {
+  std::string domain, mechanism, host;  // A-label; "dane", "sts", "sts-testing" or "encrypt"; as the MTA knows it
+  std::string result;                   // a token of reasons.def; "verified": as demanded
+  std::uint32_t teller = 0;             // user id of the process that told it
+  std::uint64_t attempts = 1;
+  WallTime last{};
+  std::string detail;  // of the last one, in words, printable
+};
+
 class PolicyStore {
  public:
   using Loaded = std::function<void(Result<sts::PolicyState>)>;
@@ -43,6 +53,8 @@ class PolicyStore {
   virtual void remove(const Domain& domain, Saved removed) = 0;
   // At most `limit` domains whose `refresh` is not after `now`.
   virtual void due(SteadyTime now, std::size_t limit, Listed listed) = 0;
+  // Adds to what is counted of the day of each. Not vital: what the store has no room for is an error, and is lost.
+  virtual void record(std::vector<TlsOutcome> outcomes, Saved recorded) = 0;
   // The moment of the last entry when this store was opened; nothing in an empty one.
   [[nodiscard]] virtual std::optional<sts::Moment> last_entry() const = 0;
 };
@@ -60,7 +72,11 @@ class StoreFile : public PolicyStore {
   };
   // All or nothing, in one transaction.
   [[nodiscard]] virtual Result<void> save(const std::vector<Entry>& entries) = 0;
+  [[nodiscard]] virtual Result<void> record(const std::vector<TlsOutcome>& outcomes) = 0;
+  // The latest days first.
+  [[nodiscard]] virtual Result<std::vector<TlsOutcome>> outcomes(const Domain& domain) = 0;
   using PolicyStore::load;
+  using PolicyStore::record;
   using PolicyStore::remove;
   using PolicyStore::save;
 

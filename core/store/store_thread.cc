@@ -87,6 +87,18 @@ class StoreThread final : public PolicyStore {
     });
   }
 
+  // After everything else: no mail waits for it.
+  void record(std::vector<TlsOutcome> outcomes, Saved recorded) override {
+    {
+      const std::lock_guard lock(mutex_);
+      records_.push_back([this, outcomes = std::move(outcomes), recorded = std::move(recorded)]() mutable {
+        mailbox_.post(
+            [done = file_->record(outcomes), recorded = std::move(recorded)]() mutable { recorded(std::move(done)); });
+      });
+    }
+    wake_.notify_one();
+  }
+
   [[nodiscard]] std::optional<sts::Moment> last_entry() const override { return last_; }
 
  private:
@@ -108,13 +120,9 @@ class StoreThread final : public PolicyStore {
   void work() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [this] { return ending_ || !reads_.empty() || !saves_.empty(); });
+      wake_.wait(lock, [this] { return ending_ || !reads_.empty() || !saves_.empty() || !records_.empty(); });
       if (!reads_.empty()) {
-        const auto job = std::move(reads_.front());
-        reads_.pop_front();
-        lock.unlock();
-        job();
-        lock.lock();
+        run_first(reads_, lock);
       } else if (!saves_.empty()) {
         std::vector<Save> batch;
         while (!saves_.empty() && batch.size() < saves_at_once) {
@@ -124,10 +132,20 @@ class StoreThread final : public PolicyStore {
         lock.unlock();
         save_all(batch);
         lock.lock();
+      } else if (!records_.empty()) {
+        run_first(records_, lock);
       } else {
         return;  // ending, and all is done
       }
     }
+  }
+
+  static void run_first(std::deque<std::function<void()>>& jobs, std::unique_lock<std::mutex>& lock) {
+    const auto job = std::move(jobs.front());
+    jobs.pop_front();
+    lock.unlock();
+    job();
+    lock.lock();
   }
 
   void save_all(std::vector<Save>& batch) {
@@ -170,7 +188,7 @@ class StoreThread final : public PolicyStore {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool ending_ = false;  // these guarded by mutex_
-  std::deque<std::function<void()>> reads_;
+  std::deque<std::function<void()>> reads_, records_;
   std::deque<Save> saves_;
 
   Loop::Timer backup_timer_;

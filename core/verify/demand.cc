@@ -1,8 +1,9 @@
 // The token:
 //
 //   token = "1" ";" name ";" others *(";" host)     version, domain, `others`
-//   host  = name "," [name] "," tls "," [name] "," [name *(":" name)] "," [tlsa *(":" tlsa)]
+//   host  = name "," [name] "," tls "," [name] "," [name *(":" name)] "," [tlsa *(":" tlsa)] ["," would]
 //                                                   host, expanded (if another), tls, sni, reference names, records
+//   would = "pkix" / "skip"                         of a policy that is only tested
 //   tlsa  = usage "." selector "." matching-type "." base64
 //   name  = octets; each outside a-z 0-9 . _ - is written as "=" and two hexadecimal digits
 #include "core/verify/demand.h"
@@ -60,7 +61,7 @@ std::string join(const std::vector<Item>& items, Text text) {
 std::string host_text(const Demand& demand) {
   return escape(demand.host) + "," + (demand.expanded == demand.host ? "" : escape(demand.expanded)) + "," +
          std::string(to_text(demand.tls)) + "," + escape(demand.sni) + "," + join(demand.names, escape) + "," +
-         join(demand.tlsa, tlsa_text);
+         join(demand.tlsa, tlsa_text) + (demand.would ? "," + std::string(to_text(*demand.would)) : "");
 }
 
 // The parts of `text` between separators, `limit` at most; nothing: there are more. Empty text has no parts.
@@ -103,9 +104,13 @@ bool is_domain(const std::string& name) {
   return domain && domain->text() == name;
 }
 
+bool needs_names(const Demand& demand) {
+  return demand.tls == Tls::dane || demand.tls == Tls::pkix || demand.would == Tls::pkix;
+}
+
 std::optional<Demand> read_host(std::string_view text) {
-  const auto fields = split(text, ',', 6);
-  if (!fields || fields->size() != 6) return std::nullopt;
+  const auto fields = split(text, ',', 7);
+  if (!fields || fields->size() < 6) return std::nullopt;
   const auto host = unescape((*fields)[0]);
   const auto expanded = unescape((*fields)[1]);
   const auto tls = tls_from_text((*fields)[2]);
@@ -114,7 +119,11 @@ std::optional<Demand> read_host(std::string_view text) {
   const auto records = split((*fields)[5], ':', dane::max_records);
   if (!host || host->empty() || !expanded || !tls || !sni || !names || !records) return std::nullopt;
 
-  Demand demand{*host, expanded->empty() ? *host : *expanded, *tls, {}, *sni, {}};
+  Demand demand{*host, expanded->empty() ? *host : *expanded, *tls, {}, *sni, {}, {}};
+  if (fields->size() == 7) {
+    demand.would = tls_from_text((*fields)[6]);
+    if (demand.would != Tls::pkix && demand.would != Tls::skip) return std::nullopt;
+  }
   for (const std::string_view name : *names) {
     if (!is_domain(std::string(name))) return std::nullopt;
     demand.names.emplace_back(name);
@@ -125,7 +134,7 @@ std::optional<Demand> read_host(std::string_view text) {
     demand.tlsa.push_back(std::move(*record));
   }
   // What a demand needs it must have, and nothing else: half a demand is no demand.
-  const bool authenticates = demand.tls == Tls::dane || demand.tls == Tls::pkix;
+  const bool authenticates = needs_names(demand);
   if (demand.tls == Tls::skip || demand.names.empty() == authenticates ||
       demand.tlsa.empty() == (demand.tls == Tls::dane)) {
     return std::nullopt;
@@ -138,11 +147,15 @@ std::optional<Demand> read_host(std::string_view text) {
 Demands demands_of(const Decision& decision) {
   Demands demands{decision.domain, decision.others, {}};
   for (const HostDecision& host : decision.hosts) {
-    Demand demand{host.host, host.expanded.empty() ? host.host : host.expanded, host.tls, {}, host.sni, {}};
-    if (host.tls == Tls::dane || host.tls == Tls::pkix) {
+    Demand demand{host.host, host.expanded.empty() ? host.host : host.expanded, host.tls, {}, host.sni, {}, host.would};
+    // A policy is tested by the MX name (RFC 8461 §4.1), of a host that has one.
+    if (demand.would == Tls::pkix && host.names.empty()) demand.names = {host.host};
+    if (demand.would && !is_domain(host.host)) demand.would = std::nullopt;
+    if (needs_names(demand) && demand.names.empty()) {
       // The next hop may be an alias of a name with odd octets: no certificate is for that one.
       std::copy_if(host.names.begin(), host.names.end(), std::back_inserter(demand.names), is_domain);
     }
+    if (!needs_names(demand)) demand.names.clear();
     if (host.tls == Tls::dane) demand.tlsa = host.tlsa;
     demands.hosts.push_back(std::move(demand));
   }
@@ -198,6 +211,18 @@ Result<Demands> read_token(std::string_view token) {
   return demands;
 }
 
+std::vector<Demand> tested_for(const Demands& demands, std::string_view name) {
+  std::vector<Demand> found = demands_for(demands, name);
+  found.erase(std::remove_if(found.begin(), found.end(), [](const Demand& demand) { return !demand.would; }),
+              found.end());
+  for (Demand& demand : found) {
+    demand.tls = *demand.would;
+    demand.names = {demand.host};
+    demand.tlsa.clear();
+  }
+  return found;
+}
+
 std::vector<Demand> demands_for(const Demands& demands, std::string_view name) {
   if (!name.empty() && name.back() == '.') name.remove_suffix(1);
   std::string host(name);
@@ -209,7 +234,7 @@ std::vector<Demand> demands_for(const Demands& demands, std::string_view name) {
   }
   if (found.empty()) {
     const Tls tls = demands.others == Others::opportunistic ? Tls::opportunistic : Tls::skip;
-    found.push_back({host, host, tls, {}, host, {}});
+    found.push_back({host, host, tls, {}, host, {}, {}});
   }
   return found;
 }

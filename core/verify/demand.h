@@ -1,6 +1,7 @@
 // What a connection must show, carried between processes as one printable token.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +17,8 @@ struct Demand {
   std::vector<std::string> names;  // reference identifiers
   std::string sni;
   std::vector<dane::TlsaRecord> tlsa;
+  std::optional<Tls>
+      would{};  // `pkix` or `skip`: what a policy in `testing` would demand if it were enforced (RFC 8461 §5)
 };
 
 struct Demands {
@@ -35,6 +38,10 @@ inline constexpr std::size_t max_token_octets = 65536;
 // Strict and bounded: only what write_token writes, to the last octet; 64 KiB, 50 hosts, 100 records a host. The caller
 // refuses the connection on an error.
 [[nodiscard]] Result<Demands> read_token(std::string_view token);
+
+// What a policy that is only tested would demand of the host, as if it were enforced: `pkix` or `skip`. None: nothing
+// is tested.
+[[nodiscard]] std::vector<Demand> tested_for(const Demands& demands, std::string_view name);
 
 // Every demand that applies to a host known as `name` (lower case or not, a trailing dot or not), by MX name or by
 // expanded name. Two MX names may share one target: a connection must meet all of them. None listed: one demand made

@@ -109,6 +109,7 @@ class NamedFiles {
 };
 
 constexpr Millis look_at_files{1000};
+constexpr Millis tell_outcomes{60000};
 
 // As many descriptors as clients, lookups and fetches may take.
 void raise_descriptor_limit() {
@@ -131,6 +132,7 @@ class Agent {
   Result<void> reload();
   void look_after_files();
   void feed_watchdog(Millis interval);
+  void record_outcomes();
   void retire(std::unique_ptr<Backend> backend);
 
   std::string config_path_;
@@ -144,7 +146,7 @@ class Agent {
   std::unique_ptr<Listener> admin_listener_;
   std::string admin_path_;  // empty: there is none
   std::optional<NamedFiles> files_;
-  Loop::Timer files_timer_, watchdog_timer_;
+  Loop::Timer files_timer_, watchdog_timer_, outcomes_timer_;
   int socket_ = -1;              // until the listener takes it over
   std::string own_socket_path_;  // empty: the socket is systemd's
   int status_ = EX_OK;
@@ -186,6 +188,7 @@ int Agent::run() {
   notify_systemd("STOPPING=1");
   listener_.reset();
   admin_listener_.reset();
+  verbs_.record_outcomes();
   if (!admin_path_.empty()) ::unlink(admin_path_.c_str());
   if (!own_socket_path_.empty()) ::unlink(own_socket_path_.c_str());
   log_(Level::notice, "stopped");
@@ -212,6 +215,7 @@ void Agent::serve() {
   serve_administrator();
   files_.emplace(backend_->config);
   look_after_files();
+  record_outcomes();
   notify_systemd("READY=1");
   if (const auto interval = watchdog_interval()) feed_watchdog(*interval);
 }
@@ -245,6 +249,11 @@ void Agent::look_after_files() {
 void Agent::feed_watchdog(Millis interval) {
   notify_systemd("WATCHDOG=1");
   watchdog_timer_ = loop_.after(interval, [this, interval] { feed_watchdog(interval); });
+}
+
+void Agent::record_outcomes() {
+  verbs_.record_outcomes();
+  outcomes_timer_ = loop_.after(tell_outcomes, [this] { record_outcomes(); });
 }
 
 Result<void> Agent::reload() {

@@ -51,6 +51,11 @@ bool Connections::agreed_on(const Peer& peer, const Purpose& purpose, std::strin
          connection.host == purpose.host && connection.address == purpose.address;
 }
 
+bool Connections::was_judged(const Peer& peer) const {
+  const auto found = known_.find({peer.pid, peer.uid});
+  return found != known_.end() && found->second.judged;
+}
+
 Connections::Known& Connections::touch(const Peer& peer) {
   Known& connection = known_[{peer.pid, peer.uid}];
   connection.used = ++clock_;

@@ -36,6 +36,9 @@ class Connections {
   [[nodiscard]] bool certificate(const Peer& peer, std::size_t depth, const std::string& base64);
   // base64, leaf first
   [[nodiscard]] std::vector<std::string> chain(const Peer& peer) const;
+  // The chain is not as demanded, or would not be; whatever fails next fails because of that.
+  void judged(const Peer& peer) { touch(peer).judged = true; }
+  [[nodiscard]] bool was_judged(const Peer& peer) const;
   // The chain is as demanded.
   void agree(const Peer& peer, const Purpose& purpose);
   // Whether agree() was the last word, for this purpose and a chain with this leaf.
@@ -44,7 +47,7 @@ class Connections {
  private:
   struct Known {
     std::array<std::string, wire::most_certificates> certificates;
-    bool agreed = false;
+    bool agreed = false, judged = false;
     std::string demand, host, address;
     std::uint64_t used = 0;
     std::size_t octets = 0;

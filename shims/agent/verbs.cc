@@ -87,13 +87,13 @@ void Verbs::handle(const wire::Request& request, const Peer& peer, Listener::Ans
     case wire::Verb::route:
       return ask(request, std::move(answer));
     case wire::Verb::verify:
-      return answer(verify(request));
+      return answer(verify(request, peer));
     case wire::Verb::event:
       return answer(event(request, peer));
     case wire::Verb::gate:
       return answer(gate(request, peer));
     case wire::Verb::report:
-      return answer(report(request));
+      return answer(report(request, peer));
     case wire::Verb::purge:
     case wire::Verb::import_policy:
     case wire::Verb::reload:  // of the administrator's socket
@@ -147,7 +147,7 @@ void Verbs::ask(const wire::Request& request, Listener::Answer answer) {
                         });
 }
 
-wire::Reply Verbs::verify(const wire::Request& request) {
+wire::Reply Verbs::verify(const wire::Request& request, const Peer& peer) {
   const auto demands = read_token(request.demand);
   if (!demands) return {wire::Status::perm, "demand", wire::safe_text(demands.error().text())};
   const wire::TlsWords tls = wire::read_tls_words(request.tls);
@@ -159,6 +159,7 @@ wire::Reply Verbs::verify(const wire::Request& request) {
       chain.push_back(std::move(*der));
     }
   }
+  if (request.tested) return try_out(request, peer, *demands, chain);
   const std::vector<Demand> asked = demands_for(*demands, request.host);
   const auto fault = judge_tls(tls, asked);
   const Verdict verdict =
@@ -167,12 +168,33 @@ wire::Reply Verbs::verify(const wire::Request& request) {
   // `tls=none` may be asked ahead of a connection, to learn whether clear text would do: nothing was refused yet.
   if (!verdict.ok && tls.tls) {
     suspect(demands->domain);
+    count(*demands, request.host, verdict.reason, verdict.text, peer);
     std::string line = printable(demands->domain) + " refused: " + printable(request.host) + ": " +
                        std::string(reason.token) + ": " + printable(verdict.text, 400);
     if (!reason.rule.empty()) line += " [" + std::string(reason.rule) + "]";
     log_(Level::warning, with_id(std::move(line), request.id));
   }
   return ok(wire::write_verdict({verdict.ok, std::string(reason.token), verdict.text}));
+}
+
+// RFC 8461 §5: a policy in `testing` refuses nothing, and what it would refuse is known all the same.
+wire::Reply Verbs::try_out(const wire::Request& request, const Peer& peer, const Demands& demands,
+                           const std::vector<Bytes>& chain) {
+  for (const Demand& demand : tested_for(demands, request.host)) {
+    const Verdict verdict = demand.tls == Tls::skip
+                                ? refusal(Reason::sts_mismatch, demand.host + " matches no mx of the policy")
+                                : judge_tls(wire::read_tls_words(request.tls), std::span(&demand, 1))
+                                      .value_or(backend_->verifier->verify(demand, chain, backend_->clock->wall()));
+    if (verdict.ok) continue;
+    count(demands, request.host, verdict.reason, verdict.text, peer);
+    log_(Level::notice,
+         with_id(printable(demands.domain) + " in testing, would be refused: " + printable(request.host) + ": " +
+                     std::string(to_text(verdict.reason)) + ": " + printable(verdict.text, 400),
+                 request.id));
+    return refused(verdict.text);
+  }
+  count(demands, request.host, Reason::verified, "", peer);
+  return passed("as the policy in testing has it");
 }
 
 // RFC 7672 §2.2, RFC 8461 §4.2: a host that cannot be authenticated is refused while the next one can still be tried.
@@ -194,8 +216,18 @@ wire::Reply Verbs::event(const wire::Request& request, const Peer& peer) {
   // these were good; the gate sees whether they are.
   chain.tls = tls_to_be_seen;
   chain.certs = connections_.chain(peer);
-  const wire::Reply reply = verify(chain);
-  if (is_pass(reply)) connections_.agree(peer, {request.demand, request.host, request.address});
+  if (const auto demands = read_token(request.demand); demands && !tested_for(*demands, request.host).empty()) {
+    wire::Request tested = chain;
+    tested.tested = true;
+    static_cast<void>(verify(tested, peer));
+    connections_.judged(peer);
+  }
+  const wire::Reply reply = verify(chain, peer);
+  if (is_pass(reply)) {
+    connections_.agree(peer, {request.demand, request.host, request.address});
+  } else {
+    connections_.judged(peer);
+  }
   return reply;
 }
 
@@ -214,21 +246,46 @@ wire::Reply Verbs::gate(const wire::Request& request, const Peer& peer) {
   connection.verb = wire::Verb::verify;
   connection.tls = agreed ? request.tls : "none";  // a chain that nobody agreed on counts as none
   connection.certs = agreed ? connections_.chain(peer) : std::vector<std::string>{};
-  wire::Reply reply = verify(connection);
+  wire::Reply reply = verify(connection, peer);
+  if (agreed && is_pass(reply)) count(*demands, request.host, Reason::verified, "", peer);
   if (!agreed && tls.tls && !is_pass(reply)) {
     return refused("its certificate was not verified when this connection was made");
   }
   return reply;
 }
 
-wire::Reply Verbs::report(const wire::Request& request) {
+wire::Reply Verbs::report(const wire::Request& request, const Peer& peer) {
   const auto domain = Domain::parse(request.domain);
   if (!domain) return {wire::Status::perm, "domain", "not a domain"};
+  if (!request.demand.empty()) {
+    const auto demands = read_token(request.demand);
+    if (!demands || demands->domain != domain->text()) return {wire::Status::perm, "demand", "not of this domain"};
+    const auto reason = reason_from_text(request.reason);
+    if (!reason) return {wire::Status::perm, "reason", "unknown"};
+    // What follows on a verdict of ours is no failure of its own.
+    if (connections_.was_judged(peer)) return ok("");
+    count(*demands, request.host, *reason, request.detail, peer);
+    if (*reason == Reason::verified) return ok("");  // every message would leave a line
+  }
   if (request.outcome == "refused") suspect(domain->text());
   std::string line = domain->text() + " " + request.outcome + " by " + printable(request.host);
   if (!request.reason.empty()) line += ": " + printable(request.reason, 64);
   log_(Level::info, with_id(std::move(line), request.id));
   return ok("");
+}
+
+void Verbs::count(const Demands& demands, std::string_view host, Reason reason, std::string_view detail,
+                  const Peer& peer) {
+  std::string_view mechanism;
+  for (const Demand& demand : demands_for(demands, host)) {
+    if (demand.tls == Tls::dane) mechanism = "dane";
+    if (demand.tls == Tls::pkix && mechanism != "dane") mechanism = "sts";
+    if (demand.tls == Tls::encrypt && mechanism.empty()) mechanism = "encrypt";
+    if (demand.tls == Tls::opportunistic && demand.would && mechanism.empty()) mechanism = "sts-testing";
+  }
+  if (mechanism.empty()) return;
+  outcomes_.note({printable(demands.domain, 253), std::string(mechanism), printable(host, 255),
+                  std::string(to_text(reason)), peer.uid, 1, backend_->clock->wall(), printable(detail, 400)});
 }
 
 // Bounded: the place of an older one is taken, which costs that one its freshness and nothing else.

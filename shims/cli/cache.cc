@@ -55,6 +55,18 @@ Status list(StoreFile& store, bool as_json) {
   return done ? status : io_error;
 }
 
+// How connections ended, a day, mechanism, host and result a line: what RFC 8460 §4 reports.
+void show_outcomes(const std::vector<TlsOutcome>& outcomes) {
+  for (const TlsOutcome& outcome : outcomes) {
+    const auto reason = reason_from_text(outcome.result);
+    const std::string type(reason ? describe(*reason).result_type : "");
+    print("  " + rfc3339(outcome.last).substr(0, 10) + "  " + shown(outcome.mechanism) + "  " + shown(outcome.host) +
+          "  " + shown(outcome.result) + (type.empty() ? "" : " (" + type + ")") + "  " +
+          std::to_string(outcome.attempts) + "  last " + rfc3339(outcome.last) + ", told by uid " +
+          std::to_string(outcome.teller) + (outcome.detail.empty() ? "" : ": " + shown(outcome.detail)) + "\n");
+  }
+}
+
 Status show(StoreFile& store, const std::vector<std::string>& names) {
   const sts::Moment now = moment_of(store);
   Status status = ok;
@@ -73,15 +85,23 @@ Status show(StoreFile& store, const std::vector<std::string>& names) {
       fail(state.error(), io_error);
       continue;
     }
-    if (!state->policy && state->attempted == WallTime{}) {
+    const auto outcomes = store.outcomes(*domain);
+    if (!outcomes) {
+      fail(outcomes.error(), io_error);
+      continue;
+    }
+    if (!state->policy && state->attempted == WallTime{} && outcomes->empty()) {
       fail({"nothing is stored of it", domain->text(), ""}, finding);
       continue;
     }
     const sts::PolicyState seen = sts::as_of(*state, now);
     print(domain->text() + "  " + summary(*state, now) + "\n");
-    print("  last fetch " + rfc3339(seen.attempted) + (seen.error.empty() ? "" : ", failed: " + shown(seen.error)) +
-          "\n");
+    if (seen.attempted != WallTime{}) {
+      print("  last fetch " + rfc3339(seen.attempted) + (seen.error.empty() ? "" : ", failed: " + shown(seen.error)) +
+            "\n");
+    }
     if (seen.refresh != SteadyTime{}) print("  refreshed  " + rfc3339(now.wall + (seen.refresh - now.steady)) + "\n");
+    show_outcomes(*outcomes);
     if (!seen.policy) continue;
     print("  fetched    " + rfc3339(seen.policy->fetched) + "\n");
     for (std::string_view line : lines_of(seen.policy->body)) {

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "shims/wire/client.h"
+
 namespace sealane::exim {
 namespace {
 
@@ -54,6 +56,10 @@ std::optional<wire::Reply> ask(const Backend& backend, const wire::Request& requ
                                std::string& error) {
   if (const auto* agent = std::get_if<AgentBackend>(&backend)) return ask_agent(*agent, request, timeout_ms, error);
   return ask_fork(std::get<ForkBackend>(backend), request, timeout_ms, error);
+}
+
+void tell(const Backend& backend, const wire::Request& request) {
+  if (const auto* agent = std::get_if<AgentBackend>(&backend)) wire::tell(agent->socket, request);
 }
 
 }  // namespace sealane::exim

@@ -34,6 +34,9 @@ using Backend = std::variant<AgentBackend, ForkBackend>;
 [[nodiscard]] std::optional<wire::Reply> ask(const Backend& backend, const wire::Request& request, int timeout_ms,
                                              std::string& error);
 
+// Lets the back end know, and waits for nothing; nobody learns of it where there is no agent.
+void tell(const Backend& backend, const wire::Request& request);
+
 [[nodiscard]] std::optional<wire::Reply> ask_agent(const AgentBackend& backend, const wire::Request& request,
                                                    int timeout_ms, std::string& error);
 [[nodiscard]] std::optional<wire::Reply> ask_fork(const ForkBackend& backend, const wire::Request& request,

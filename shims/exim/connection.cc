@@ -13,6 +13,16 @@ constexpr int verify_timeout_ms = 10000;
 // these were good; the gate, which is told them, sees whether they are.
 constexpr std::string_view tls_to_be_seen = "TLS1.3:TO_BE_SEEN:256";
 
+wire::Request question(const Purpose& purpose, std::string_view tls, std::vector<std::string> chain) {
+  wire::Request request;
+  request.verb = wire::Verb::verify;
+  request.demand = purpose.demand;
+  request.host = purpose.host;
+  request.tls = tls;
+  request.certs = std::move(chain);
+  return request;
+}
+
 }  // namespace
 
 void Connection::certificate(std::size_t depth, std::string der) {
@@ -27,7 +37,15 @@ std::string Connection::judge(const Backend& backend, const Purpose& purpose) {
   host_ = purpose.host;
   address_ = purpose.address;
   agreed_ = why.empty();
+  judged_ = true;
   return why;
+}
+
+void Connection::try_out(const Backend& backend, const Purpose& purpose) {
+  wire::Request request = question(purpose, tls_to_be_seen, chain());
+  request.tested = true;
+  judged_ = true;
+  tell(backend, request);
 }
 
 bool Connection::agreed_on(const Purpose& purpose, std::string_view leaf) const {
@@ -45,14 +63,8 @@ std::vector<std::string> Connection::chain() const {
 
 std::string verdict(const Backend& backend, const Purpose& purpose, std::string_view tls,
                     std::vector<std::string> chain) {
-  wire::Request request;
-  request.verb = wire::Verb::verify;
-  request.demand = purpose.demand;
-  request.host = purpose.host;
-  request.tls = tls;
-  request.certs = std::move(chain);
   std::string error;
-  const auto reply = ask(backend, request, verify_timeout_ms, error);
+  const auto reply = ask(backend, question(purpose, tls, std::move(chain)), verify_timeout_ms, error);
   if (!reply) return "not verified: " + error;
   if (reply->status != wire::Status::ok) return "not verified: " + reply->token + ": " + reply->text;
   const auto parsed = wire::parse_verdict(reply->text);

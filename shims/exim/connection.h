@@ -30,6 +30,12 @@ class Connection {
   // Judges the chain for `purpose`, whose last certificate has come. Empty: it is as demanded; else why it is refused.
   [[nodiscard]] std::string judge(const Backend& backend, const Purpose& purpose);
 
+  // The same where the policy is only tested: the back end is told, and nothing is refused.
+  void try_out(const Backend& backend, const Purpose& purpose);
+
+  // A chain was judged: whatever fails next fails because of that.
+  [[nodiscard]] bool was_judged() const { return judged_; }
+
   // Whether the last judgement agreed, and was about this leaf (DER) and this purpose.
   [[nodiscard]] bool agreed_on(const Purpose& purpose, std::string_view leaf) const;
 
@@ -38,7 +44,7 @@ class Connection {
 
  private:
   std::array<std::string, most_certificates> der_;
-  bool agreed_ = false;
+  bool agreed_ = false, judged_ = false;
   std::string demand_, host_, address_;
 };
 

@@ -35,6 +35,9 @@ constexpr std::size_t an_event_datum = 65536;
 constexpr std::size_t a_route = 96 * std::size_t{1024};
 constexpr std::size_t a_certificate = 65536 / 3 * 4 + 4;
 
+constexpr std::string_view verified = "verified";
+constexpr std::size_t most_detail = 400;
+
 Connection connection;
 
 // ---- Arguments and results ----
@@ -198,6 +201,20 @@ bool equal_names(std::string_view a, std::string_view b) {
   return true;
 }
 
+// How the connection ended, for who asks later why (RFC 8460 §4.3). Mail neither waits for it nor depends on it.
+void report(const Backend& backend, const wire::Route& route, std::string_view host, std::string_view reason,
+            std::string_view detail) {
+  wire::Request request;
+  request.verb = wire::Verb::report;
+  request.domain = route.domain;
+  request.host = host;
+  request.outcome = reason == verified ? "delivered" : "refused";
+  request.reason = reason;
+  request.demand = route.demand;
+  request.detail = detail.substr(0, most_detail);
+  tell(backend, request);
+}
+
 // RFC 7672 §2.2, RFC 8461 §4.2: a host that cannot be authenticated is passed over, and the next one is tried. Empty:
 // Exim goes on.
 std::string event(const Arguments<7>& a) {
@@ -219,7 +236,12 @@ std::string event(const Arguments<7>& a) {
   const std::string_view to_host = host;
   const std::string_view to_address = address;
   return with_route(backend_text, address_data, [&](const Backend& backend, const wire::Route& route) -> std::string {
-    const std::string why = connection.judge(backend, {route.demand, to_host, to_address});
+    const Purpose purpose{route.demand, to_host, to_address};
+    if (route.mode == wire::Mode::open) {
+      connection.try_out(backend, purpose);
+      return {};
+    }
+    const std::string why = connection.judge(backend, purpose);
     return why.empty() ? why : refused(route, to_host, why);
   });
 }
@@ -233,7 +255,10 @@ std::string gate(const Arguments<7>& a) {
     const auto leaf = base64_decoded(leaf_text);
     const bool agreed = !cipher.empty() && leaf && connection.agreed_on(purpose, *leaf);
     const wire::TlsWords words = wire::read_tls_words(cipher);
-    if (agreed && words.recent && words.encrypted && words.authenticated) return {};
+    if (agreed && words.recent && words.encrypted && words.authenticated) {
+      report(backend, route, purpose.host, verified, {});
+      return {};
+    }
     // An old version or a weak suite is judged for what it is; a chain that nobody agreed on counts as none.
     const std::string why =
         agreed ? verdict(backend, purpose, cipher, connection.chain()) : verdict(backend, purpose, "none", {});
@@ -291,6 +316,21 @@ SEALANE_EXIM_API int sealane_exim_gate(unsigned char** yield, int argc, unsigned
     const auto a = take<7>(argc, argv, {a_backend, a_name, a_name, a_word, a_cipher, a_certificate, a_route});
     const std::string why = a ? gate(*a) : std::string(bad_call);
     return why.empty() ? Result{exim_ok, ""} : refusal(exim_fail, why);
+  });
+}
+
+// BACKEND, $address_data, $host, why TLS was not to be had (a token of reasons.def), Exim's words -> empty, always: a
+// text would refuse the host.
+SEALANE_EXIM_API int sealane_exim_report(unsigned char** yield, int argc, unsigned char** argv) {
+  const Result done{exim_ok, ""};
+  return answer(yield, done, [&] {
+    const auto a = take<5>(argc, argv, {a_backend, a_route, a_name, a_word, an_event_datum});
+    if (!a || connection.was_judged()) return done;
+    (void)with_route((*a)[0], (*a)[1], [&](const Backend& backend, const sealane::wire::Route& route) {
+      report(backend, route, (*a)[2], (*a)[3], (*a)[4]);
+      return std::string();
+    });
+    return done;
   });
 }
 

@@ -153,4 +153,11 @@ std::optional<Reply> call(const std::string& path, const Request& request, int t
   return reply;
 }
 
+void tell(const std::string& path, const Request& request) {
+  const Deadline now(0);
+  std::string error;
+  Connection connection;
+  if (connection.open(path, now, error)) (void)connection.send(write_request(request), now, error);
+}
+
 }  // namespace sealane::wire

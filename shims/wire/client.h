@@ -58,4 +58,7 @@ class Connection {
 [[nodiscard]] std::optional<Reply> call(const std::string& path, const Request& request, int timeout_ms,
                                         std::string& error);
 
+// Sends a request and does not wait: neither for its reply nor for room. What the agent cannot take at once is lost.
+void tell(const std::string& path, const Request& request);
+
 }  // namespace sealane::wire

@@ -141,6 +141,7 @@ bool set_key(Request& request, std::string_view key, const std::string& value) {
   if (key == "tls") request.tls = value;
   if (key == "address") request.address = value;
   if (key == "reason") request.reason = value;
+  if (key == "detail") request.detail = value;
   if (key == "cert") {
     if (request.certs.size() == most_certificates) return false;
     request.certs.push_back(value);
@@ -173,10 +174,14 @@ bool set_key(Request& request, std::string_view key, const std::string& value) {
     request.wait_ms = *wait;
   }
   if (key == "record") request.record = value;
-  if (key == "mx" || key == "fresh" || key == "force") {
+  for (const auto& [name, place] : {std::pair{"mx", &request.mx},
+                                    {"fresh", &request.fresh},
+                                    {"force", &request.force},
+                                    {"tested", &request.tested}}) {
+    if (key != name) continue;
     const auto flag = yes_or_no(value);
     if (!flag) return false;
-    (key == "mx" ? request.mx : key == "fresh" ? request.fresh : request.force) = *flag;
+    *place = *flag;
   }
   return true;
 }
@@ -284,6 +289,8 @@ std::string write_request(const Request& request) {
   for (const std::string& cert : request.certs) add("cert", cert);
   add_unless_empty("outcome", request.outcome);
   add_unless_empty("reason", request.reason);
+  add_unless_empty("detail", request.detail);
+  if (request.tested) add("tested", "yes");
   if (request.force) add("force", "yes");
   add_unless_empty("record", request.record);
   line += '\n';

@@ -29,7 +29,7 @@ struct Request {
   std::uint32_t wait_ms = 0;  // 0: the agent's own
   std::string id;             // of the MTA's message; may be empty
   bool as_text = false;       // QUERY: for people
-  std::string demand;         // VERIFY, EVENT, GATE: the token of a route
+  std::string demand;         // VERIFY, EVENT, GATE, REPORT: the token of a route
   std::string host;
   std::string address;               // EVENT, GATE: of the host
   bool connects = false;             // EVENT: tcp:connect; else tls:cert
@@ -38,6 +38,8 @@ struct Request {
   std::vector<std::string> certs;    // VERIFY: base64, leaf first; EVENT, GATE: one
   std::string outcome;               // REPORT: delivered, deferred, refused
   std::string reason;                // REPORT
+  std::string detail;                // REPORT: in words; any octets
+  bool tested = false;               // VERIFY: by a policy in `testing`, as if it were enforced
   bool force = false;                // PURGE, IMPORT: also where less is demanded then
   std::string record;                // IMPORT: a line of `sealane cache export`
 };

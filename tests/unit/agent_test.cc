@@ -675,6 +675,68 @@ TEST_CASE("REPORT: one log line; what names no domain is refused") {
   CHECK(desk.ask("1 REPORT domain=a..b host=x outcome=delivered").status == wire::Status::perm);
 }
 
+TEST_CASE("RFC 8460 §4.3: how connections ended is counted by domain, mechanism, host, result and who told it") {
+  Desk desk;
+  const std::string demand = desk.route("dane.test").demand;
+  const std::string told = "1 REPORT domain=dane.test host=mx.dane.test outcome=refused demand=" + demand + " reason=";
+  CHECK(desk.ask(told + "starttls-missing detail=no%20offer").status == wire::Status::ok);
+  CHECK(desk.ask(told + "starttls-missing").status == wire::Status::ok);
+  CHECK(desk.ask(told + "out-of-coffee").status == wire::Status::perm);
+  CHECK(desk.ask("1 REPORT domain=plain.test host=mx.plain.test outcome=refused reason=tls-failed demand=" + demand)
+            .status == wire::Status::perm);
+  desk.verifier->verdict = {false, Reason::tlsa_mismatch, "no record matches"};
+  CHECK_FALSE(desk.verify(demand, good_tls + " cert=QUJD").pass);
+  CHECK_FALSE(desk.verify(demand, "tls=none").pass);  // asked ahead
+  desk.peer.uid = 101;
+  CHECK(desk.ask("1 REPORT domain=dane.test host=mx.dane.test outcome=delivered reason=verified demand=" + demand)
+            .status == wire::Status::ok);
+  // Nothing is demanded of it, so that nothing can be told.
+  const std::string plain = desk.route("plain.test").demand;
+  CHECK(desk.ask("1 REPORT domain=plain.test host=mx.plain.test outcome=refused reason=tls-failed demand=" + plain)
+            .status == wire::Status::ok);
+  CHECK(desk.disk.outcomes.empty());
+  desk.verbs.record_outcomes();
+  std::vector<std::string> counted;
+  for (const TlsOutcome& outcome : desk.disk.outcomes) {
+    counted.push_back(outcome.domain + ' ' + outcome.mechanism + ' ' + outcome.host + ' ' + outcome.result + ' ' +
+                      std::to_string(outcome.teller) + ' ' + std::to_string(outcome.attempts) + ' ' + outcome.detail);
+  }
+  CHECK(counted == std::vector<std::string>{"dane.test dane mx.dane.test starttls-missing 100 2 ",
+                                            "dane.test dane mx.dane.test tlsa-mismatch 100 1 no record matches",
+                                            "dane.test dane mx.dane.test verified 101 1 "});
+  desk.verbs.record_outcomes();
+  CHECK(desk.disk.outcomes.size() == 3);  // once
+}
+
+TEST_CASE("Outcomes: bounded; what is counted already is counted on") {
+  Outcomes outcomes;
+  for (std::size_t i = 0; i <= Outcomes::most; ++i) {
+    outcomes.note({"d" + std::to_string(i) + ".test", "dane", "mx.test", "verified", 0, 1, WallTime{}, ""});
+  }
+  outcomes.note({"d0.test", "dane", "mx.test", "verified", 0, 1, WallTime{}, ""});
+  const auto taken = outcomes.take();
+  CHECK(taken.size() == Outcomes::most);
+  CHECK(taken.front().attempts == 2);
+  CHECK(outcomes.take().empty());
+}
+
+TEST_CASE_FIXTURE(Delivery, "EVENT and GATE: each session is counted once, what follows on a verdict is not") {
+  connect();
+  REQUIRE(shows(0, "QUJD"));
+  REQUIRE(mail());
+  desk.verifier->verdict = {false, Reason::tlsa_mismatch, "no record matches"};
+  connect();
+  REQUIRE_FALSE(shows(0, "QUJD"));
+  CHECK(desk.ask("1 REPORT domain=dane.test host=mx.dane.test outcome=refused reason=tls-failed demand=" + demand)
+            .status == wire::Status::ok);  // Exim's words for the refusal
+  desk.verbs.record_outcomes();
+  REQUIRE(desk.disk.outcomes.size() == 2);
+  CHECK(desk.disk.outcomes[0].result == "tlsa-mismatch");
+  CHECK(desk.disk.outcomes[0].attempts == 1);
+  CHECK(desk.disk.outcomes[1].result == "verified");
+  CHECK(desk.disk.outcomes[1].attempts == 1);
+}
+
 TEST_CASE("systemd: readiness goes to NOTIFY_SOCKET, by path and by abstract name") {
   const Folder folder;
   for (const bool abstract : {false, true}) {

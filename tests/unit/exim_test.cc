@@ -12,9 +12,12 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <cstdlib>
+#include <deque>
 #include <filesystem>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -87,6 +90,16 @@ class Agent {
 
   [[nodiscard]] std::string backend() const { return "agent:" + path(); }
   [[nodiscard]] int asked() const { return asked_; }
+  // Of the requests, those whose verdict somebody waits for.
+  [[nodiscard]] int verified() const { return verified_; }
+  // The next that nobody waits for: it may still be under way.
+  [[nodiscard]] std::string reported() {
+    std::unique_lock lock(mutex_);
+    REQUIRE(came_.wait_for(lock, std::chrono::seconds(30), [this] { return !reports_.empty(); }));
+    std::string first = reports_.front();
+    reports_.pop_front();
+    return first;
+  }
 
  private:
   [[nodiscard]] std::string path() const { return folder_.path() + "/agent.sock"; }
@@ -97,6 +110,15 @@ class Agent {
       std::string error;
       const auto request = wire::parse_request(line, error);
       ++asked_;
+      if (request && (request->verb == wire::Verb::report || request->tested)) {
+        const std::lock_guard lock(mutex_);
+        reports_.push_back(request->tested ? "tested " + request->host
+                                           : request->outcome + ' ' + request->reason + ' ' + request->host + ' ' +
+                                                 request->detail);
+        came_.notify_one();
+      } else if (request && request->verb == wire::Verb::verify) {
+        ++verified_;
+      }
       const std::string text = request ? reply_(*request) : "ERR " + error + "\n";
       if (::send(fd, text.data(), text.size(), MSG_NOSIGNAL) < 0) continue;
     }
@@ -105,7 +127,10 @@ class Agent {
   Folder folder_;
   Reply reply_;
   int listener_ = -1;
-  std::atomic<int> asked_ = 0;
+  std::atomic<int> asked_ = 0, verified_ = 0;
+  std::mutex mutex_;
+  std::condition_variable came_;
+  std::deque<std::string> reports_;
   std::thread server_;
 };
 
@@ -163,9 +188,10 @@ const std::string functions[] = {"sealane_exim_route", "sealane_exim_event", "se
 
 }  // namespace
 
-TEST_CASE("the object exports its four functions and nothing else, and needs libc alone") {
+TEST_CASE("the object exports its five functions and nothing else, and needs libc alone") {
   std::string names = output_of("nm -D --defined-only --format=just-symbols '"s + object_path() + "' | sort");
-  CHECK(names == "sealane_exim_event\nsealane_exim_gate\nsealane_exim_require_tls\nsealane_exim_route\n");
+  CHECK(names ==
+        "sealane_exim_event\nsealane_exim_gate\nsealane_exim_report\nsealane_exim_require_tls\nsealane_exim_route\n");
   const std::string needed =
       output_of("readelf -d '"s + object_path() + "' | sed -n 's/.*NEEDED.*\\[\\(.*\\)\\]/\\1/p'");
   for (std::size_t at = 0; at < needed.size();) {
@@ -198,6 +224,16 @@ TEST_CASE("wrong numbers of arguments, null pointers and over-long arguments nev
     }
     const int status = function(name)(&yield, 7, nullptr);
     CHECK((status == fail || *yield != 0));
+  }
+}
+
+TEST_CASE("whatever it is given, the report is empty and succeeds: anything else would refuse the host") {
+  for (const std::size_t count : {0U, 4U, 5U, 6U, 8U}) {
+    for (const std::size_t size : {0U, 10U, 200000U}) {
+      const Answer answer = call("sealane_exim_report", std::vector<std::string>(count, std::string(size, 'a')));
+      CHECK(answer.status == ok);
+      CHECK(answer.text.empty());
+    }
   }
 }
 
@@ -305,7 +341,37 @@ TEST_CASE("RFC 7672 2.2: a chain that is as demanded passes event and gate") {
   const Answer gate = session.gate(base64(der("good")));
   CHECK(gate.status == ok);
   CHECK(gate.text.empty());
-  CHECK(agent.asked() == 1);
+  CHECK(agent.verified() == 1);
+}
+
+TEST_CASE("RFC 8460 4.3: how a connection ended is told, once, and nothing is refused by it") {
+  Agent agent(strict_verdict);
+  const Session session{agent.backend()};
+  const auto report = [&](const std::string& reason) {
+    const Answer told =
+        call("sealane_exim_report", {session.backend, session.address_data, session.host, reason, "a\nb"});
+    CHECK(told.status == ok);
+    CHECK(told.text.empty());
+  };
+  CHECK(session.connect().text.empty());
+  report("starttls-missing");
+  CHECK(agent.reported() == "refused starttls-missing mx1.example.org a\nb");
+  REQUIRE(session.certificate("0", base64(der("good"))).text.empty());
+  report("tls-failed");  // Exim's words for a verdict that was given: nobody hears of it
+  REQUIRE(session.gate(base64(der("good"))).status == ok);
+  CHECK(agent.reported() == "delivered verified mx1.example.org ");
+  call("sealane_exim_report", {"agent:/nonexistent/agent.sock", session.address_data, session.host, "tls-failed", ""});
+}
+
+TEST_CASE("RFC 8461 5: where nothing is demanded, a chain is shown and refuses nothing, whatever the agent says") {
+  Agent agent(strict_verdict);
+  Session session{agent.backend()};
+  session.address_data = wire::write_route(
+      {"example.org", "deliver", "opportunistic", {{"mx1.example.org", "opportunistic"}}, "1;t", "-"});
+  CHECK(session.connect().text.empty());
+  CHECK(session.certificate("0", base64(der("other"))).text.empty());
+  CHECK(agent.reported() == "tested mx1.example.org");
+  CHECK(session.gate(base64(der("other"))).status == fail);  // nobody agreed
 }
 
 TEST_CASE("RFC 7672 2.2: a chain that is not refuses the host with the reason") {

@@ -229,6 +229,7 @@ struct FakeDisk {
   bool hold_loads = false;             // so do loads
   std::optional<sts::Moment> last;     // entry
   std::vector<std::function<void()>> waiting;
+  std::vector<TlsOutcome> outcomes;
   int saves = 0;
 
   void release() {
@@ -269,6 +270,10 @@ class FakeStore final : public PolicyStore {
   void remove(const Domain& name, Saved removed) override {
     disk_.states.erase(name);
     removed({});
+  }
+  void record(std::vector<TlsOutcome> outcomes, Saved recorded) override {
+    disk_.outcomes.insert(disk_.outcomes.end(), outcomes.begin(), outcomes.end());
+    recorded({});
   }
   void due(SteadyTime now, std::size_t limit, Listed listed) override {
     Due due;

@@ -396,7 +396,7 @@ TEST_CASE("an older schema is brought up to date where the store may be written,
   make_first_schema(dir.db(), 1000);
   CHECK(refused(dir.db(), StoreMode::read_only, "older"));
   const auto store = open_store(dir.db());
-  CHECK(ask(dir.db(), "PRAGMA user_version") == "2");
+  CHECK(ask(dir.db(), "PRAGMA user_version") == "3");
   CHECK(ask(backup_path(dir.db()), "PRAGMA user_version") == "1");
   CHECK(ask(backup_path(dir.db()), "SELECT count(*) FROM policies") == "1000");
   CHECK(store->size().value() == 1000);
@@ -516,6 +516,55 @@ struct FullStore {
 };
 
 }  // namespace
+
+TEST_CASE("RFC 8460 §4.3: outcomes of connections are counted by day, and kept for a week, within bounds") {
+  const auto store = open_store(":memory:");
+  const auto seen = [&](const char* name) { return store->outcomes(domain(name)).value(); };
+  const auto outcome = [](std::string name, std::string result, WallTime last) {
+    return TlsOutcome{std::move(name), "dane", "mx.example.com", std::move(result), 107, 2, last, "why"};
+  };
+  const WallTime monday = at(0);
+  const Seconds day{86400};
+  REQUIRE(store->record({outcome("example.com", "verified", monday),
+                         outcome("example.com", "verified", monday + Seconds{5}),
+                         outcome("example.com", "tlsa-mismatch", monday)}));
+  REQUIRE(seen("example.com").size() == 2);
+  CHECK(seen("example.com")[0].result == "tlsa-mismatch");
+  CHECK(seen("example.com")[1].attempts == 4);
+  CHECK(seen("example.com")[1].last == monday + Seconds{5});
+  CHECK(seen("example.com")[1].teller == 107);
+  CHECK(seen("example.com")[1].detail == "why");
+  CHECK(seen("sub.example.com").empty());
+  REQUIRE(store->record({outcome("example.com", "verified", monday + 6 * day)}));
+  CHECK(seen("example.com").size() == 3);
+  REQUIRE(store->record({outcome("example.net", "verified", monday + 7 * day)}));
+  CHECK(seen("example.com").size() == 1);
+  CHECK(seen("example.com")[0].last == monday + 6 * day);
+
+  std::vector<TlsOutcome> flood;
+  for (int i = 0; i < 100000; ++i)
+    flood.push_back(outcome("flood" + std::to_string(i) + ".example", "verified", monday + 7 * day));
+  flood.pop_back();
+  REQUIRE(store->record(flood));  // in the place of the day before
+  CHECK(seen("example.com").empty());
+  CHECK(seen("flood7.example").size() == 1);
+  CHECK_FALSE(store->record({outcome("example.com", "verified", monday + 7 * day)}));
+  REQUIRE(store->record({outcome("example.com", "verified", monday + 8 * day)}));
+  CHECK(seen("flood7.example").empty());
+}
+
+TEST_CASE("outcomes go before any policy does") {
+  const FullStore full(60 * 8192);
+  for (int i = 0; i < 10; ++i) REQUIRE(full.add("testing" + std::to_string(i) + ".example", "testing"));
+  std::vector<TlsOutcome> many;
+  for (int i = 0; i < 5000; ++i) {
+    many.push_back({"d" + std::to_string(i) + ".example", "sts", "mx.example.com", "verified", 0, 1, now.wall, ""});
+  }
+  REQUIRE(full.store->record(many));
+  REQUIRE(full.add("later.example", "enforce"));
+  CHECK(full.with("testing") == 10);
+  CHECK(full.store->outcomes(domain("d1.example")).value().empty());
+}
 
 TEST_CASE("RFC 8461 §10.3: a full store drops what is expired first, then what has no policy or enforces nothing") {
   const FullStore full(60 * 8192);

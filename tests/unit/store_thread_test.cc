@@ -38,6 +38,7 @@ sts::PolicyState state_of(int number) {
 class SlowFile final : public StoreFile {
  public:
   std::shared_ptr<std::atomic<int>> transactions = std::make_shared<std::atomic<int>>(0);
+  std::shared_ptr<std::atomic<int>> recorded = std::make_shared<std::atomic<int>>(0);
   std::shared_future<void> gate;                // saves wait for it; not valid: they do not
   std::shared_ptr<std::promise<void>> entered;  // fulfilled when the first save waits
   std::string refuses;                          // a domain that cannot be saved
@@ -60,6 +61,12 @@ class SlowFile final : public StoreFile {
   void save(const Domain&, const sts::PolicyState&, const sts::Moment&, Saved saved) override { saved(failure("no")); }
   void remove(const Domain& name, Saved removed) override { removed(remove(name)); }
   void due(SteadyTime, std::size_t, Listed listed) override { listed(Due{{}, rows_.size()}); }
+  void record(std::vector<TlsOutcome> outcomes, Saved done) override { done(record(outcomes)); }
+  Result<void> record(const std::vector<TlsOutcome>& outcomes) override {
+    recorded->fetch_add(static_cast<int>(outcomes.size()));
+    return {};
+  }
+  Result<std::vector<TlsOutcome>> outcomes(const Domain&) override { return {}; }
   [[nodiscard]] std::optional<sts::Moment> last_entry() const override { return now; }
   Result<void> each(const std::function<bool(const std::string&, Result<sts::PolicyState>)>&) override { return {}; }
   Result<std::uint64_t> size() override { return rows_.size(); }
@@ -228,4 +235,15 @@ TEST_CASE("a backup is made while others read and write") {
   backup.join();
   CHECK(made);
   CHECK(open_sqlite_store(backup_path(dir.db()), {})->get()->size().value() >= 200);
+}
+
+TEST_CASE("what is recorded reaches the store, also where the thread ends at once") {
+  Loop loop;
+  auto file = std::make_unique<SlowFile>();
+  const auto recorded = file->recorded;
+  {
+    const auto store = on_thread(loop, std::move(file), "", nullptr);
+    store->record({TlsOutcome{}, TlsOutcome{}}, [](const Result<void>&) {});
+  }
+  CHECK(*recorded == 2);
 }

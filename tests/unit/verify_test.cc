@@ -746,6 +746,15 @@ Demands sample() {
   demands.hosts.push_back(
       {"mx2.example.com", "target.example.net", Tls::pkix, {"mx2.example.com"}, "mx2.example.com", {}});
   demands.hosts.push_back({"mx3.example.com", "mx3.example.com", Tls::encrypt, {}, "mx3.example.com", {}});
+  demands.hosts.push_back({"mx4.example.com",
+                           "mx4.example.com",
+                           Tls::opportunistic,
+                           {"mx4.example.com"},
+                           "mx4.example.com",
+                           {},
+                           Tls::pkix});
+  demands.hosts.push_back(
+      {"mx5.example.com", "mx5.example.com", Tls::opportunistic, {}, "mx5.example.com", {}, Tls::skip});
   return demands;
 }
 
@@ -760,6 +769,7 @@ void check_equal(const Demands& a, const Demands& b) {
     CHECK(a.hosts[i].names == b.hosts[i].names);
     CHECK(a.hosts[i].sni == b.hosts[i].sni);
     CHECK(a.hosts[i].tlsa == b.hosts[i].tlsa);
+    CHECK(a.hosts[i].would == b.hosts[i].would);
   }
 }
 
@@ -798,12 +808,32 @@ TEST_CASE("token: names that are no domain names survive, in a safe alphabet") {
 TEST_CASE("token: a host that is left out is no host to be used") {
   Demands demands = sample();
   demands.others = Others::opportunistic;
-  demands.hosts.push_back({"mx4.example.com", "mx4.example.com", Tls::skip, {}, "", {}});
+  demands.hosts.push_back({"mx6.example.com", "mx6.example.com", Tls::skip, {}, "", {}});
   const auto read = read_token(write_token(demands));
   REQUIRE(read.has_value());
-  CHECK(read->hosts.size() == 3);
+  CHECK(read->hosts.size() == 5);
   CHECK(read->others == Others::skip);
-  CHECK(demands_for(*read, "mx4.example.com").at(0).tls == Tls::skip);
+  CHECK(demands_for(*read, "mx6.example.com").at(0).tls == Tls::skip);
+}
+
+TEST_CASE("RFC 8461 §5: what a policy in testing would demand, as if it were enforced, and what it does demand") {
+  const Demands demands = read_token(write_token(sample())).value();
+  CHECK(demands_for(demands, "mx4.example.com").at(0).tls == Tls::opportunistic);
+  REQUIRE(tested_for(demands, "MX4.example.com.").size() == 1);
+  CHECK(tested_for(demands, "mx4.example.com")[0].tls == Tls::pkix);
+  CHECK(tested_for(demands, "mx4.example.com")[0].names == std::vector<std::string>{"mx4.example.com"});
+  CHECK(tested_for(demands, "mx5.example.com").at(0).tls == Tls::skip);
+  CHECK(tested_for(demands, "mx3.example.com").empty());
+  CHECK(tested_for(demands, "elsewhere.example.com").empty());
+
+  Decision decision;
+  decision.domain = "example.com";
+  HostDecision host;
+  host.host = host.expanded = host.sni = "mx.example.com";
+  host.tls = Tls::opportunistic;
+  host.would = Tls::pkix;
+  decision.hosts = {host};
+  CHECK(read_token(write_token(demands_of(decision))).value().hosts.at(0).would == Tls::pkix);
 }
 
 TEST_CASE("token: 50 hosts and 64 KiB bound it, never towards less") {
@@ -858,6 +888,8 @@ TEST_CASE("token: anything not understood is an error") {
       {"an empty host", good + ";;" + host.substr(1)},
       {"a field too few", "1;example.com;skip;mx.example.com,,encrypt,mx.example.com,"},
       {"a field too many", good + ","},
+      {"a word that no policy would demand", good + ",dane"},
+      {"a tested host without a name", "1;example.com;skip;mx.example.com,,opportunistic,mx.example.com,,,pkix"},
       {"no host name", "1;example.com;skip;,,encrypt,mx.example.com,,"},
       {"the expanded name repeated", "1;example.com;skip;mx.example.com,mx.example.com,encrypt,mx.example.com,,"},
       {"unknown tls", "1;example.com;skip;mx.example.com,,some,mx.example.com,,"},
@@ -908,7 +940,10 @@ TEST_CASE("token: no cut and no changed octet turns a demand into a weaker one f
     if (!read) continue;
     // What is left is whole hosts: the others fall under `skip`.
     CHECK(read->others == Others::skip);
-    for (const Demand& demand : read->hosts) CHECK(demand.tls != Tls::opportunistic);
+    for (const Demand& demand : read->hosts) {
+      const bool whole = demand.host == "mx4.example.com" || demand.host == "mx5.example.com";
+      CHECK((demand.tls == Tls::opportunistic) == whole);
+    }
   }
   for (std::size_t i = 0; i < good.size(); i += 3) {
     for (const char c : {'\0', '\n', ' ', '"', '$', '\xff'}) {

@@ -120,6 +120,28 @@ TEST_CASE("grammar, request: certificates keep their order") {
   CHECK(back->demand == r.demand);
 }
 
+TEST_CASE("grammar, request: what shims without memory ask, and what all of them tell") {
+  for (const std::string line :
+       {"1 EVENT demand=1;x event=tcp:connect host=mx.example.org address=192.0.2.1",
+        "1 EVENT demand=1;x event=tls:cert host=mx.example.org address=2001:db8::1 depth=31 cert=QUJD",
+        "1 GATE domain=example.org demand=1;x host=mx.example.org address=192.0.2.1 tls=none cert=QUJD",
+        "1 VERIFY demand=1;x host=mx.example.org tls=TLS1.3:X:256 cert=QUJD tested=yes",
+        "1 REPORT domain=example.org demand=1;x host=mx.example.org outcome=refused reason=tls-failed "
+        "detail=a%20%0Ab"}) {
+    CAPTURE(line);
+    std::string error;
+    const auto request = parse_request(line, error);
+    REQUIRE(request);
+    CHECK(write_request(*request) == line + "\n");
+  }
+  CHECK(why_refused("1 EVENT demand=1 event=smtp:ehlo host=a.example address=192.0.2.1") == "bad value of event");
+  CHECK(why_refused("1 EVENT demand=1 event=tls:cert host=a.example address=192.0.2.1 depth=32") ==
+        "bad value of depth");
+  CHECK(why_refused("1 EVENT demand=1 event=tls:cert host=a.example") == "no address");
+  CHECK(why_refused("1 GATE domain=a.example demand=1 host=a.example address=192.0.2.1") == "no tls");
+  CHECK(why_refused("1 VERIFY demand=1 host=a.example tls=none tested=perhaps") == "bad value of tested");
+}
+
 TEST_CASE("grammar, request: the version token") {
   CHECK(why_refused("1 QUERY domain=example.org") == "accepted");
   CHECK(why_refused("1.7 QUERY domain=example.org") == "accepted");

@@ -45,6 +45,9 @@ class Copy final : public PolicyStore {
   }
   void remove(const Domain& domain, Saved removed) override { memory_->remove(domain, std::move(removed)); }
   void due(SteadyTime now, std::size_t limit, Listed listed) override { memory_->due(now, limit, std::move(listed)); }
+  void record(std::vector<TlsOutcome> outcomes, Saved recorded) override {
+    memory_->record(std::move(outcomes), std::move(recorded));
+  }
   [[nodiscard]] std::optional<sts::Moment> last_entry() const override { return last_entry_; }
 
  private:
