@@ -60,6 +60,18 @@ std::optional<Arguments<count>> take(int argc, unsigned char** argv, const std::
   return arguments;
 }
 
+// 1 to 65535
+std::optional<std::uint16_t> port_of(const unsigned char* text) {
+  std::uint32_t port = 0;
+  if (text == nullptr) return std::nullopt;
+  for (int i = 0; text[i] != '\0'; ++i) {
+    if (i == 5 || text[i] < '0' || text[i] > '9') return std::nullopt;
+    port = port * 10 + (text[i] - unsigned{'0'});
+  }
+  if (port == 0 || port > 65535) return std::nullopt;
+  return static_cast<std::uint16_t>(port);
+}
+
 constexpr std::string_view bad_call =
     "sealane: bad arguments: too many, too few or too long; the object and the configuration fragments must be of one "
     "version";
@@ -117,7 +129,9 @@ std::string without_last_dot(std::string_view domain) {
 }
 
 // A route, always: what is no answer is a deferral that says so.
-std::string ask_route(const Backend& backend, const std::string& domain, std::string_view id, bool fresh) {
+// `hop_port`: the domain is a next hop set by the administrator, at this port; 0: it is one with MX records.
+std::string ask_route(const Backend& backend, const std::string& domain, std::string_view id, bool fresh,
+                      std::uint16_t hop_port) {
   wire::Request request;
   request.verb = wire::Verb::route;
   request.domain = domain;
@@ -125,6 +139,10 @@ std::string ask_route(const Backend& backend, const std::string& domain, std::st
   request.fresh = fresh;
   request.wait_ms = route_wait_ms;
   std::string error;
+  if (hop_port != 0) {
+    request.mx = false;
+    request.port = hop_port;
+  }
   const auto reply = ask(backend, request, route_timeout_ms, error);
   if (!reply) return deferred(domain, "no decision: " + error);
   if (reply->status != wire::Status::ok) return deferred(domain, "no decision: " + reply->token + ": " + reply->text);
@@ -141,16 +159,18 @@ std::string ask_route(const Backend& backend, const std::string& domain, std::st
 // process that lives long (one that receives mail and verifies addresses) does not keep them.
 class Routes {
  public:
-  std::string find(std::string_view backend, std::string_view asked, std::string_view id, bool fresh) {
+  std::string find(std::string_view backend, std::string_view asked, std::string_view id, bool fresh,
+                   std::uint16_t hop_port) {
     const std::string domain = without_last_dot(asked);
-    std::string key = (fresh ? "again\n" : "first\n") + domain + '\n' + std::string(backend);
+    std::string key =
+        (fresh ? "again\n" : "first\n") + domain + '\n' + std::to_string(hop_port) + '\n' + std::string(backend);
     const time_t now = monotonic();
     if (const auto known = routes_.find(key); known != routes_.end() && now - known->second.when < seconds) {
       return known->second.route;
     }
     std::string error;
     const auto parsed = parse_backend(backend, error);
-    std::string route = parsed ? ask_route(*parsed, domain, id, fresh) : deferred(domain, error);
+    std::string route = parsed ? ask_route(*parsed, domain, id, fresh, hop_port) : deferred(domain, error);
     if (routes_.size() >= most) routes_.clear();
     routes_[std::move(key)] = {route, now};
     return route;
@@ -287,14 +307,16 @@ std::string require_tls(const Arguments<3>& a) {
 
 using namespace sealane::exim;
 
-// BACKEND, domain, message id, `first` or `again` (the attempt; again asks past all caches, RFC 8461 §5.1)
+// BACKEND, domain, message id, `first` or `again` (the attempt; again asks past all caches, RFC 8461 §5.1), and, of a
+// smart host, which has no MX records, its port (RFC 7672 §2.2, RFC 8461 §3.4)
 // -> the route (grammar.md). FAIL defers, in a router's address_data.
 SEALANE_EXIM_API int sealane_exim_route(unsigned char** yield, int argc, unsigned char** argv) {
   const Result failed{exim_fail, "sealane: out of memory"};
   return answer(yield, failed, [&] {
-    const auto a = take<4>(argc, argv, {a_backend, a_name, a_name, a_word});
-    if (!a || (*a)[1].empty()) return refusal(exim_fail, bad_call);
-    return Result{exim_ok, routes.find((*a)[0], (*a)[1], (*a)[2], (*a)[3] == "again")};
+    const auto a = take<4>(argc == 5 ? 4 : argc, argv, {a_backend, a_name, a_name, a_word});
+    const auto port = argc == 5 ? port_of(argv[4]) : std::optional<std::uint16_t>(0);
+    if (!a || (*a)[1].empty() || !port) return refusal(exim_fail, bad_call);
+    return Result{exim_ok, routes.find((*a)[0], (*a)[1], (*a)[2], (*a)[3] == "again", *port)};
   });
 }
 

@@ -39,6 +39,10 @@ def world():
         yield Case(f'testing-{name}', {
             'rule': 'a policy in testing that would refuse', 'zone': 'insecure', 'host': {'mx1': host}, 'mx': ['10 mx1'],
             'policy': {'mode': 'testing', 'mx': ['mx1']}}, f'testing-{name}.test')
+    for name, cert in (('right', 'right'), ('name', 'other-name')):
+        yield Case(f'smart-{name}', {
+            'rule': 'a smart host with a policy of its own', 'zone': 'insecure', 'host': {'mx1': {'cert': cert}},
+            'policy': {'mode': 'enforce', 'mx': ['mx1'], 'at': 'mx1'}}, f'smart-{name}.test')
     yield from _bulk()
     yield Case('full', {
         'rule': 'a server that refuses the recipient', 'host':
@@ -241,8 +245,9 @@ def policy_renewed(lab, made):
 
 def _outcomes(lab, made, wanted):
     """What `sealane cache show` says of the domains, each of which got one message: {name: (mechanism, result)}."""
-    if not lab.refuses_early:  # OpenSSL ends the handshake of the first by itself, and shows half the chain of the other
-        wanted = {name: what for name, what in wanted.items() if name not in ('sts-other-name', 'testing-right')}
+    if not lab.refuses_early:  # OpenSSL ends the handshake of the first by itself, and shows half the chain of the others
+        wanted = {name: what for name, what in wanted.items()
+                  if name not in ('sts-other-name', 'testing-right', 'testing-name')}
     made.stop_agent()  # which writes what it has counted
     faults = []
     for name, (mechanism, result) in wanted.items():
@@ -282,6 +287,68 @@ def testing_recorded(lab, made):
         'testing-right': ('sts-testing', 'verified'),
         'testing-name': ('sts-testing', r'cert-name \(certificate-host-mismatch\)'),
         'sts-testing-match': ('sts-testing', r'starttls-missing \(starttls-not-supported\)')})
+
+
+# A smart host
+
+def _smart(made, hop, kind='smarthost'):
+    """All mail for other hosts goes to `hop`."""
+    config = made.root / 'etc/exim4/update-exim4.conf.conf'
+    text = re.sub('configtype=.*', f"configtype='{kind}'", config.read_text())
+    config.write_text(re.sub('dc_smarthost=.*', f"dc_smarthost='{hop}'", text))
+    made.run('update-exim4.conf', check=True)
+
+
+@scenario(suite=_SUITE)
+def smart_host(lab, made):
+    """RFC 8461 3.4, RFC 7672 2.2: mail for a smart host goes by what that host demands, at its port, whatever its domain does."""
+    made.start()
+    faults = []
+    # Domains that would bounce, wait and be delivered: none of that counts.
+    recipients = ['a@null-mx.test', 'b@dane-ee-wrong.test', 'c@plain.test', 'd@[192.0.2.1]']
+    for name, port, arrives in (('dane-ee', '', True), ('dane-ee-wrong', '', False), ('smart-right', '::25', True),
+                                ('smart-name', '::25', False), ('dane-ee-wrong', '::26', None)):
+        host = lab.by_name[name].names['mx1']
+        _smart(made, host + port, 'satellite' if name == 'dane-ee' else 'smarthost')
+        subject = f'{made.place.name} smart {name} {port}'
+        outcomes = made.send(recipients, subject)
+        found = lab.sink.deliveries(subject)
+        got = sorted(recipient for record, message in found for recipient in message['to'] if record['tls'])
+        if arrives and (got != recipients or len(found) != 1 or found[0][0]['host'] != host):
+            faults.append(f'{host}: {len(found)} transactions to {got}: {outcomes[recipients[0]].log}')
+        if not arrives and (found or any(one.state != 'queued' for one in outcomes.values())):
+            faults.append(f'{host} got {got}: {outcomes[recipients[0]].log}')
+        if arrives is False and 'refused: ' not in outcomes[recipients[0]].log and 'TLS' not in outcomes[recipients[0]].log:
+            faults.append(f'{host}: the log does not say why: {outcomes[recipients[0]].log}')
+        # No TLSA record is for another port, so that nothing is refused there: nobody listens.
+        if arrives is None and 'refused: ' in outcomes[recipients[0]].log:
+            faults.append(f'{host}{port}: {outcomes[recipients[0]].log}')
+    _smart(made, 'mx1.plain.test : mx1.sts.test')
+    outcomes = made.send(recipients, f'{made.place.name} two')
+    faults += [f'{one} is {outcome.state}: {outcome.log}' for one, outcome in outcomes.items()
+               if outcome.state != 'queued' or 'must be one name' not in outcome.log]
+    return faults
+
+
+@scenario(suite=_SUITE, backends=('agent',))
+def setup_smart_host(lab, made):
+    """`sealane setup exim` and doctor where mail goes to a smart host; a list of them is refused."""
+    made.start()
+    faults = _bare(made)
+    _smart(made, 'mx1.dane-ee.test')
+    for call in (['setup', 'exim'], ['doctor']):
+        done = made.run('sealane', *call)
+        if call[0] == 'setup' and done.returncode or 'router sealane_' not in done.stdout and call[0] == 'doctor':
+            faults.append(f'{call}: exit {done.returncode}: {done.stdout}{done.stderr}')
+    outcome = made.send(['a@null-mx.test'], f'{made.place.name} one')['a@null-mx.test']
+    if outcome.state != 'delivered':
+        faults.append(f'{outcome.state}: {outcome.log}')
+    faults += _bare(made)
+    _smart(made, 'mx1.plain.test : mx1.sts.test')
+    done = made.run('sealane', 'setup', 'exim')
+    if done.returncode != 78 or 'dc_smarthost' not in done.stderr:
+        faults.append(f'a list: exit {done.returncode}: {done.stdout}{done.stderr}')
+    return faults
 
 
 # What the site sets

@@ -280,6 +280,25 @@ TEST_CASE("RFC 8461 5.1: another attempt asks past all caches") {
         std::string::npos);
 }
 
+TEST_CASE("RFC 7672 2.2: a smart host is asked about without MX records, at its port") {
+  std::string asked;
+  Agent agent([&](const wire::Request& request) {
+    asked += request.domain + (request.mx ? " mx " : " no-mx ") + std::to_string(request.port) + '\n';
+    return ok_line(route_line(request.domain));
+  });
+  const auto route = [&](const std::string& port) {
+    return call("sealane_exim_route", {agent.backend(), "hop.example.org", "1abc", "first", port});
+  };
+  CHECK(route("587").status == ok);
+  CHECK(route("25").status == ok);
+  CHECK(call("sealane_exim_route", {agent.backend(), "hop.example.org", "1abc", "first"}).status == ok);
+  CHECK(asked == "hop.example.org no-mx 587\nhop.example.org no-mx 25\nhop.example.org mx 25\n");
+  for (const char* bad : {"", "0", "65536", "123456", "25x", "-1", " 25", "smtp"}) {
+    CAPTURE(bad);
+    CHECK(route(bad).status == fail);
+  }
+}
+
 TEST_CASE("what is no answer is a deferral that says why") {
   const std::string good = ok_line(route_line("example.org"));
   const struct {

@@ -146,15 +146,16 @@ Finding check_exim(const Config& config) {
       }
       if (const auto fault = undone(exim)) return *fault;
       std::string text = "Exim " + version + (light ? ", without dlfunc" : "") + ": router " + router.name +
-                         " comes before every router that looks up MX records";
+                         " comes before every router for other hosts";
       if (openssl) text += "; with OpenSSL a host that TLSA records refuse ends the attempt, and the next is not tried";
       const auto relayed = run_command({exim, "-bP", "+relay_to_domains"}, exim_ms);
       const auto domains = relayed ? option(relayed->text, "domainlist relay_to_domains") : std::nullopt;
       if (domains && !domains->empty()) text += "; mail for relay_to_domains is decided too (backup MX): " + *domains;
       return good(std::move(text));
     }
-    // A manualroute before ours is the administrator's own word on a few domains (Debian's hubbed_hosts).
-    if (earlier.empty() && router.driver == "dnslookup") earlier = router.name;
+    // A manualroute before ours is the administrator's own word on a few domains (Debian's hubbed_hosts), but for
+    // Debian's router of all mail to a smart host.
+    if (earlier.empty() && (router.driver == "dnslookup" || router.name == "smarthost")) earlier = router.name;
   }
   return bad("Exim " + version + " is installed, but sealane's routers are not part of its configuration",
              "run `sealane setup exim`, and restart Exim");
