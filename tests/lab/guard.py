@@ -74,7 +74,7 @@ def _extent(lines, first, source):
         while lines[last - 1] != '.endif':
             last += 1
     elif re.match(r'[a-z_]+:$', lines[first]):
-        while last < len(lines) and not re.match(r'([a-z_]+:|\.(endif|else).*)$', lines[last]):
+        while last < len(lines) and not re.match(r'([a-z_]+:|\.(endif|else|if).*)$', lines[last]):
             last += 1
     else:
         while lines[last - 1].rstrip().endswith('\\'):

@@ -241,6 +241,29 @@ def policy_renewed(lab, made):
     return faults + ([] if again.state == 'delivered' else [f'then {again.state}: {again.log}'])
 
 
+@scenario(suite=_SUITE)
+def resumption(lab, made):
+    """A site that turns TLS resumption on: a resumed session shows no certificate, and carries no mail."""
+    (made.root / 'lab/site').write_text('.ifdef _HAVE_TLS_RESUME\n  tls_resumption_hosts = *\n.endif\n')
+    _append(made, 'etc/exim4/conf.d/main/000_lab', 'SEALANE_SITE = /lab/site\n')
+    made.run('update-exim4.conf', check=True)
+    made.start()
+    faults = []
+    for name in ('dane-ee', 'sts'):
+        case = lab.by_name[name]
+        begun = len(lab.sink.records)
+        for number in range(4):
+            subject = f'{made.place.name} resumes {name} {number}'
+            outcome = made.send([case.recipient], subject)[case.recipient]
+            resumed = [record for record, _ in lab.sink.deliveries(subject) if record['resumed']]
+            if resumed or (outcome.state != 'delivered' and 'a session that is not resumed' not in outcome.log):
+                faults.append(f'{name} {number} is {outcome.state}, over {len(resumed)} resumed sessions: {outcome.log}')
+        offered = [record for record in lab.sink.records[begun:] if record['host'] == case.names['mx1']]
+        if 'TLS_resume' in made.run('exim4', '-bV').stdout and not any(record['resumed'] for record in offered):
+            faults.append(f'{name}: nothing was resumed, so that nothing was tested')
+    return faults
+
+
 # What is known afterwards
 
 def _outcomes(lab, made, wanted):

@@ -25,11 +25,19 @@ class Host:
         self.name, self.starttls, self.refuse = name, starttls, refuse or {}
         self.presented = presented
         self.max_tls = max_tls
-        self._chain = None
+        self._context = None
 
     def load(self, folder):
         self._folder = folder
-        self._chain = self.presented.write(folder, self.name)
+        chain = self.presented.write(folder, self.name)
+        # One context for all connections, so that sessions can be resumed.
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if self.max_tls:
+            self._context.set_ciphers('ALL:@SECLEVEL=0')
+            self._context.minimum_version = ssl.TLSVersion.TLSv1
+            self._context.maximum_version = getattr(ssl.TLSVersion, 'TLSv' + self.max_tls.replace('.', '_'))
+        self._context.load_cert_chain(chain)
+        self._context.sni_callback = lambda connection, name, _context: connection.record.update(sni=name)
 
     def present(self, presented):
         """Shows another certificate from now on."""
@@ -37,15 +45,10 @@ class Host:
         self.load(self._folder)
 
     def secure(self, connection, record):
-        """A context for each connection: its SNI callback then knows whose record it fills."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        if self.max_tls:
-            context.set_ciphers('ALL:@SECLEVEL=0')
-            context.minimum_version = ssl.TLSVersion.TLSv1
-            context.maximum_version = getattr(ssl.TLSVersion, 'TLSv' + self.max_tls.replace('.', '_'))
-        context.load_cert_chain(self._chain)
-        context.sni_callback = lambda _connection, name, _context: record.update(sni=name)
-        return context.wrap_socket(connection, server_side=True)
+        secured = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        secured.record = record
+        secured.do_handshake()
+        return secured
 
 
 class _Session(socketserver.BaseRequestHandler):
@@ -53,7 +56,7 @@ class _Session(socketserver.BaseRequestHandler):
         address = self.request.getsockname()[0].removeprefix('::ffff:')
         host = self.server.hosts.get(address)
         self.record = {'time': time.time(), 'address': address, 'host': host and host.name, 'helo': None, 'tls': None,
-                       'cipher': None, 'sni': None, 'messages': [], 'error': None}
+                       'cipher': None, 'resumed': False, 'sni': None, 'messages': [], 'error': None}
         self.server.records.append(self.record)
         if host is None:
             return
@@ -136,6 +139,7 @@ class _Session(socketserver.BaseRequestHandler):
         self._connection = host.secure(self.request, self.record)
         self.record['tls'] = self._connection.version()
         self.record['cipher'] = self._connection.cipher()[0]
+        self.record['resumed'] = self._connection.session_reused
         self._lines = self._connection.makefile('rb')
         self._step('tls')
         return True
