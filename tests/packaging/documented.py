@@ -26,6 +26,7 @@ RUN_BY = {
     'no-systemd': 'tests/packaging/mail',
     'opensmtpd': 'tests/packaging/opensmtpd',
     'opensmtpd-back': 'tests/packaging/opensmtpd',
+    'opensmtpd-again': 'tests/packaging/opensmtpd',
 }
 
 
