@@ -80,7 +80,7 @@ deb: | deps  ## Debian packages, built and examined in a root of their own (buil
 # Machines with systemd, of which each test has its own; half an hour for both releases.
 deb-check: SUITES = bookworm trixie
 deb-check: deb  ## their tests: use as documented, contents, purge, upgrade, the same packages from a second build
-	set -e; for suite in $(SUITES); do for test in install mail upgrade reproduce; do \
+	set -e; for suite in $(SUITES); do for test in install mail opensmtpd upgrade reproduce; do \
 		echo "== $$test $$suite"; tests/packaging/$$test $$suite; done; done
 
 clean:  ## remove what was built, but not the roots

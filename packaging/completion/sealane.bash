@@ -14,25 +14,24 @@ _sealane() {
       *) verb=${words[i]}; break ;;
     esac
   done
-  local options='--config --help'
+  local options='--config --help' nouns=
   case $verb in
     '') COMPREPLY=($(compgen -W "query explain decide lint check cache prewarm agent relay doctor setup --version $options" -- "$cur")); return ;;
     query) options+=' --json --fresh --port --no-mx --wait --local' ;;
     explain) options+=' --json --fresh --port --no-mx --wait' ;;
     check) options+=' --port --no-mx --wait' ;;
     decide) options+=' --json --evidence' ;;
-    cache) options+=' list show purge export import restore --force' ;;
+    cache) options+=' --force' nouns='list show purge export import restore' ;;
     prewarm) _filedir; return ;;
     agent|relay) options+=' --check' ;;
-    setup) options+=' exim --dry-run --undo' ;;
-    lint)
-      options+=' --json'
-      if [[ $cur != -* && $prev == lint ]]; then
-        COMPREPLY=($(compgen -W 'policy txt tlsa' -- "$cur"))
-        return
-      fi
-      [[ $cur == -* ]] || { _filedir; return; }
-      ;;
+    setup) options+=' --dry-run --undo' nouns=exim ;;
+    lint) options+=' --json' nouns='policy txt tlsa' ;;
   esac
-  [[ $cur != -* ]] || COMPREPLY=($(compgen -W "$options" -- "$cur"))
+  if [[ $cur == -* ]]; then
+    COMPREPLY=($(compgen -W "$options" -- "$cur"))
+  elif [[ $nouns && $prev == "$verb" ]]; then
+    COMPREPLY=($(compgen -W "$nouns" -- "$cur"))
+  elif [[ $verb == lint || $prev == import ]]; then
+    _filedir
+  fi
 } && complete -F _sealane sealane

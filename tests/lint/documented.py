@@ -3,7 +3,7 @@
 
 - Every block of commands in README.md and the manuals says which test runs it, and that test names it.
 - Every reason token and every key stands in the finished manuals (in the folder MANUALS), with its sentence.
-- Every log line of the agent, and every text that the Exim object puts into Exim's log, stands in a manual.
+- Every log line of the agent, the relay and smtpd's filter, and every text that the Exim object puts into Exim's log, stands in a manual.
 """
 
 import pathlib
@@ -19,7 +19,9 @@ import documented  # noqa: E402
 # Sources whose every sentence ends in a log, whatever function it passes through.
 SPOKEN = ['shims/exim/exim.cc', 'shims/exim/connection.cc', 'shims/exim/backend.cc', 'shims/exim/backend_agent.cc',
           'shims/exim/backend_fork.cc', 'shims/wire/client.cc']
-LOGGING = re.compile(r'\blog_?\(Level::\w+,')
+# Others log by this.
+LOGGERS = ('core/', 'shims/agent/', 'shims/opensmtpd/', 'shims/relay/')
+LOGGING = re.compile(r'\b(?:log_?\(Level::(?!debug)\w+,|(?<!void )complain\()')
 STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -72,7 +74,7 @@ def definition_complaints(page, roff, tokens):
 def _statements(code):
     """The text of each logging call, to its semicolon."""
     for match in LOGGING.finditer(code):
-        yield code[match.start():code.index(';\n', match.start())]
+        yield re.split(r';(?:\s|$)', code[match.start():], maxsplit=1)[0]
 
 
 def sentences(path, code):
@@ -88,7 +90,7 @@ def sentences(path, code):
 
 def log_complaints(files, manuals):
     for path, code in files:
-        if path in SPOKEN or path.startswith(('core/', 'shims/agent/')) and path.endswith('.cc'):
+        if path in SPOKEN or path.startswith(LOGGERS) and path.endswith('.cc'):
             for spoken in sentences(path, code):
                 if ' '.join(spoken.split()).lower() not in manuals:
                     yield f'{path}: no manual explains "{spoken}"'
@@ -114,7 +116,7 @@ def main():
     self_test()
     folder = pathlib.Path(sys.argv[1])
     files = dict(tree.files())
-    finished = {page: (folder / page).read_text() for page in ('sealane.1', 'sealane.conf.5', 'sealane-exim.7')}
+    finished = {page: (folder / page).read_text() for page in ('sealane.1', 'sealane.conf.5', 'sealane-exim.7', 'sealane-opensmtpd.7')}
     complaints = [*block_complaints((block for page in documented.PAGES for block in documented.blocks(page)), files.get),
                   *definition_complaints('sealane.1', finished['sealane.1'],
                                          definitions(files['core/decide/reasons.def'], 'SEALANE_REASON')),

@@ -145,6 +145,9 @@ class Booted(machine.Machine):
             self._process = None
             wait_until(lambda: _empty(self._group), 'no process is left', _COMMAND_BOUND)
             _remove_group(self._group)
+            # The kernel takes the wire away a moment after the last process; the next machine's has the same name.
+            wait_until(lambda: subprocess.run(['ip', 'link', 'show', 'machine'], capture_output=True).returncode,
+                       'the wire is gone', _COMMAND_BOUND)
 
     def run(self, *command, user=None, **options):
         options = {'capture_output': True, 'text': True, 'errors': 'replace', 'timeout': _COMMAND_BOUND, **options}

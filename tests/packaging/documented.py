@@ -12,7 +12,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 PAGES = ['README.md', 'SECURITY.md', 'packaging/man/sealane.1.in', 'packaging/man/sealane.3.in',
-         'packaging/man/sealane.conf.5.in', 'packaging/man/sealane-exim.7.in']
+         'packaging/man/sealane.conf.5.in', 'packaging/man/sealane-exim.7.in',
+         'packaging/man/sealane-opensmtpd.7.in']
 # Label -> the test that runs its blocks, which must name it.
 RUN_BY = {
     'try': 'Makefile',
@@ -23,6 +24,9 @@ RUN_BY = {
     'exempt': 'tests/packaging/mail',
     'back': 'tests/packaging/mail',
     'no-systemd': 'tests/packaging/mail',
+    'opensmtpd': 'tests/packaging/opensmtpd',
+    'opensmtpd-back': 'tests/packaging/opensmtpd',
+    'opensmtpd-again': 'tests/packaging/opensmtpd',
 }
 
 

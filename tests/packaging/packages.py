@@ -7,6 +7,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ['libsealane0', 'libsealane-dev', 'sealane', 'sealane-exim']
+OPENSMTPD_PACKAGES = ['sealane', 'opensmtpd/opensmtpd-filter-sealane']  # a machine has one mail server
 _MOST_LINES = 30  # of what is shown of a failure
 
 
@@ -44,17 +45,21 @@ class Report:
         return 1 if self.failed or not self.passed else 0
 
 
-def packages(suite, folder=None):
+def packages(suite, folder=None, names=PACKAGES):
     """What `make deb` made."""
     folder = Path(folder or SOURCE / 'build/deb' / suite).resolve()
-    found = [path for name in PACKAGES for path in sorted(folder.glob(f'{name}_*.deb'))]
-    if len(found) != len(PACKAGES):
-        sys.exit(f'{folder} does not hold one package each of {", ".join(PACKAGES)}: make deb SUITES={suite}')
+    found = [path for name in names for path in sorted(folder.glob(f'{name}_*.deb'))]
+    if len(found) != len(names):
+        sys.exit(f'{folder} does not hold one package each of {", ".join(names)}: make deb SUITES={suite}')
+    if names == PACKAGES and set(found) != set(folder.glob('*.deb')):
+        sys.exit(f'{folder} holds other packages, which README.md would install with them')
     return found
 
 
 def hand_over(debs, place):
-    """A copy of the packages inside a machine."""
-    place.mkdir(parents=True)
-    for deb in debs:
-        shutil.copy(deb, place)
+    """A copy of the packages inside a machine, laid out as `make deb` does it: their paths below `place`."""
+    paths = [Path('opensmtpd' if deb.name.startswith('opensmtpd') else '.') / deb.name for deb in debs]
+    for deb, path in zip(debs, paths):
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(deb, place / path)
+    return paths
