@@ -2,6 +2,7 @@
 faults.py, and has a machine of its own."""
 
 import concurrent.futures
+import os
 import re
 import signal
 import threading
@@ -464,6 +465,46 @@ def thin_object(lab, made):
     new = files(after) - files(before)
     faults = [] if new == {made.object()} else [f'new in the process: {sorted(new)}']
     return faults + ([] if answer[0].startswith('mode=gated dom=dane-ee.test') else [f'no answer: {done.stdout}{done.stderr}'])
+
+
+@scenario(suite=_SUITE, backends=('agent',))
+def doctor(lab, made):
+    """`sealane doctor` finds what keeps Exim from asking, or undoes the protection, each with its remedy."""
+    faults = []
+
+    def examined(what, pattern, finding=True):
+        done = made.run('sealane', 'doctor')
+        text = done.stdout[done.stdout.find('Exim: '):].partition('OpenSMTPD: ')[0]
+        if not re.search(pattern, text) or text.startswith('Exim: FAULT') != finding or ('remedy: ' in text) != finding:
+            faults.append(f'{what}: exit {done.returncode}: {done.stdout}{done.stderr}')
+        if (done.returncode != 0) != finding:
+            faults.append(f'{what}: exit {done.returncode}')
+
+    def changed(path, text, what, pattern, finding=True):
+        """With `text` in the file `path`, and without it again."""
+        file = made.root / path
+        before = file.read_text() if file.exists() else None
+        file.write_text((before or '') + text)
+        made.run('update-exim4.conf', check=True)
+        examined(what, pattern, finding)
+        file.unlink() if before is None else file.write_text(before)
+        made.run('update-exim4.conf', check=True)
+
+    examined('no agent', 'none runs')
+    made.start()
+    examined('sound', r'Exim \d\.\d+.*: router sealane_\w+ comes before every router', False)
+    os.chmod(made.socket, 0o600)
+    examined('a socket of another', 'may not connect')
+    os.chmod(made.socket, 0o660)
+    (made.root / 'lab/site').write_text('  hosts_avoid_tls = *\n')
+    changed('etc/exim4/conf.d/main/000_lab', 'SEALANE_SITE = /lab/site\n', 'no TLS', r'sealane_strict: hosts_avoid_tls is not')
+    changed('etc/exim4/conf.d/router/150_lab', 'lab_first:\n  driver = dnslookup\n  transport = remote_smtp\n',
+            'a router before ours', 'router lab_first comes before ours')
+    config = 'etc/exim4/update-exim4.conf.conf'
+    changed(config, "dc_relay_domains='backed-up.test'\n", 'a backup MX', r'\(backup MX\): backed-up\.test', False)
+    faults += _bare(made)
+    examined('without fragments', "sealane's routers are not part of its configuration")
+    return faults
 
 
 # Kinds of configuration
