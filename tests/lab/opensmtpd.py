@@ -320,15 +320,21 @@ def _connects():
     return int(values[names.index('ActiveOpens')])
 
 
+def _keep_busy(lab, made, sessions):
+    """At least so many sessions with mx1.busy.test, which holds them; gives (number, recipient) of each message."""
+    before = len(lab.sink.of({'mx1.busy.test'}))
+    # smtpd opens one more only while more than twice as many messages wait as it has sessions, busy ones too.
+    recipients = [f'a{i}@busy.test' for i in range(3 * sessions + 10)]
+    sent = [(made.submit([one], f'{made.place.name} busy {one}')[0], one) for one in recipients]
+    wait_until(lambda: len(lab.sink.of({'mx1.busy.test'})) >= before + sessions, f'{sessions} sessions')
+    return sent
+
+
 @scenario()
 def killed_busy(lab, made):
     """Killed with a hundred sessions at work, the relay is not knocked at without end: fewer than ten attempts a second."""
     release = _hold(lab, 'busy', 'dot', 120)
-    for i in range(100):
-        made.submit([f'a{i}@busy.test'], f'{made.place.name} busy {i}')
-    busy = {'mx1.busy.test'}
-    before = len(lab.sink.of(busy))
-    wait_until(lambda: len(lab.sink.of(busy)) >= 100, f'a hundred sessions (there were {before})')
+    _keep_busy(lab, made, 100)
     made.stop_relay(signal.SIGKILL)
     opened, started = _connects(), time.monotonic()
     threading.Event().wait(5)  # what is measured is a rate
@@ -380,13 +386,11 @@ def memory(lab, made):
     faulty = [] if result == 'Ok' and size and int(size[1]) > 100 * (1 << 20) else [f'{result}: {reply}']
     after_big = _resident(made.relay.process)
     release = _hold(lab, 'busy', 'dot', 60)
-    count = len(lab.sink.of({'mx1.busy.test'}))
-    numbers = [made.submit([f'm{i}@busy.test'], f'{made.place.name} memory {i}', 'x' * 70 + '\n')[0] for i in range(50)]
-    wait_until(lambda: len(lab.sink.of({'mx1.busy.test'})) >= count + 50, 'fifty sessions')
+    sent = _keep_busy(lab, made, 50)
     after_many = _resident(made.relay.process)
     release.set()
-    for i, number in enumerate(numbers):
-        result, reply = made.wait_for(number, [f'm{i}@busy.test'])[f'm{i}@busy.test']
+    for number, recipient in sent:
+        result, reply = made.wait_for(number, [recipient])[recipient]
         if result != 'Ok':
             faulty.append(f'{result}: {reply}')
     _hook(lab, 'busy', None)
