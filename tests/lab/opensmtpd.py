@@ -2,6 +2,7 @@
 (lab, machine) that returns what is wrong; its docstring is its title."""
 
 import contextlib
+import dataclasses
 import os
 import re
 import signal
@@ -31,7 +32,7 @@ def scenario(**options):
 def world():
     """Domains that scenarios have for themselves."""
     plain = {'rule': 'used by scenarios of OpenSMTPD', 'zone': 'insecure', 'host': {'mx1': {'cert': 'self-signed'}}}
-    names = [*_MANY, *_OTHERS, 'hangs', 'slow', 'killed', 'big', 'smuggled', 'busy', 'stopped',
+    names = [*_MANY, *_OTHERS, 'hangs', 'slow', 'killed', 'big', 'smuggled', 'stopped', 'reused',
              *(f'hostile-{name}' for name in _PLAYS)]
     for name in names:
         yield Case(name, plain, f'{name}.test')
@@ -54,6 +55,8 @@ def deliveries(lab, made, release):
     for case in lab.cases:
         if 'exim' not in case.data:
             continue
+        if 'smtpd' in case.data:
+            case = dataclasses.replace(case, data={**case.data, 'exim': case.data['smtpd']})
         yield Check(f'opensmtpd/{release}', case.name, case.rule, lambda case=case: run(case),
                     lambda folder, case=case: lab.evidence(folder, made, [case]))
 
@@ -129,8 +132,7 @@ def mapping(lab, made):
                 faulty.append(f'{label}: {recipient} has {copies} copies')
     if 'too much data' in made.smtpd_log():
         faulty.append('smtpd says "too much data"')
-    for name in _MANY:
-        _hook(lab, name, None)
+    _let_be(lab)
     return faulty
 
 
@@ -184,6 +186,37 @@ def own_mx(lab, made):
     if outcome.state != 'bounced' or 'loop' not in outcome.log:
         return [f'{outcome.state}: {outcome.log}']
     return []
+
+
+@scenario()
+def reused(lab, made):
+    """A connection takes the next message of the same domain; one that its server gave up meanwhile costs nothing."""
+    host, steps = lab.sink.host('mx1.reused.test'), []
+
+    def send(number):
+        subject = f'{made.place.name} reused {number}'
+        outcome = made.send([f'a{number}@reused.test'], subject)[f'a{number}@reused.test']
+        if outcome.state != 'delivered' or _copies(lab, subject) != 1:
+            faulty.append(f'message {number} is {outcome.state} ({outcome.log}), {_copies(lab, subject)} copies')
+
+    def hook(step, _line):
+        steps.append(step)
+        if len(lab.sink.of({host.name})) == connections and step == 'MAIL' and steps.count('MAIL') == 4:
+            return '421 4.4.2 idle for too long'
+    faulty, connections = [], 1
+    host.hook = hook
+    for number in range(3):
+        send(number)
+    if (opened := len(lab.sink.of({host.name}))) != 1:
+        faulty.append(f'three messages took {opened} connections')
+    send(3)  # refused with 421 at first, then over a new connection
+    if (opened := len(lab.sink.of({host.name}))) != 2:
+        faulty.append(f'the fourth message took connection number {opened}')
+    wait_until(lambda: all(record.get('closed') for record in lab.sink.of({host.name})), 'kept connections end')
+    if steps[-1] != 'QUIT':
+        faulty.append(f'the last thing said is {steps[-1]}')
+    host.hook = None
+    return faulty
 
 
 # What is handed over once
@@ -254,7 +287,7 @@ def lost_reply(lab, made):
     return faulty + ([] if _copies(lab, subject) == 1 else [f'{_copies(lab, subject)} copies'])
 
 
-@scenario()
+@scenario(config={'relay_reuse': 'off'})  # each step of a new connection
 def killed(lab, made):
     """The relay is killed at each step of the dialog: never no copy, and one wherever that can be known."""
     faulty = []
@@ -321,26 +354,36 @@ def _connects():
 
 
 def _keep_busy(lab, made, sessions):
-    """At least so many sessions with mx1.busy.test, which holds them; gives (number, recipient) of each message."""
-    before = len(lab.sink.of({'mx1.busy.test'}))
-    # smtpd opens one more only while more than twice as many messages wait as it has sessions, busy ones too.
-    recipients = [f'a{i}@busy.test' for i in range(3 * sessions + 10)]
+    """At least so many sessions with servers that hold them; gives (number, recipient) of each message, and the event
+    that lets them all go on."""
+    servers = {f'mx1.{name}.test' for name in _MANY}
+    go_on = threading.Event()
+    for name in _MANY:
+        _hook(lab, name, lambda step, _line: go_on.wait(120) and None if step == 'dot' else None)
+    before = len(lab.sink.of(servers))
+    # smtpd opens up to twenty for a domain, and one more only while more than twice as many messages wait as it has
+    # sessions, busy ones too.
+    recipients = [f'a{i}@{_MANY[i % 7]}.test' for i in range(3 * sessions + 21)]
     sent = [(made.submit([one], f'{made.place.name} busy {one}')[0], one) for one in recipients]
-    wait_until(lambda: len(lab.sink.of({'mx1.busy.test'})) >= before + sessions, f'{sessions} sessions')
-    return sent
+    wait_until(lambda: len(lab.sink.of(servers)) >= before + sessions, f'{sessions} sessions')
+    return sent, go_on
+
+
+def _let_be(lab):
+    for name in _MANY:
+        _hook(lab, name, None)
 
 
 @scenario()
 def killed_busy(lab, made):
     """Killed with a hundred sessions at work, the relay is not knocked at without end: fewer than ten attempts a second."""
-    release = _hold(lab, 'busy', 'dot', 120)
-    _keep_busy(lab, made, 100)
+    _, go_on = _keep_busy(lab, made, 100)
     made.stop_relay(signal.SIGKILL)
     opened, started = _connects(), time.monotonic()
     threading.Event().wait(5)  # what is measured is a rate
     rate = (_connects() - opened) / (time.monotonic() - started)
-    release.set()
-    _hook(lab, 'busy', None)
+    go_on.set()
+    _let_be(lab)
     print(f'      killed with 100 busy sessions: {rate:.1f} connection attempts a second', flush=True)
     return [] if rate < 10 else [f'{rate:.1f} connection attempts a second']
 
@@ -385,15 +428,14 @@ def memory(lab, made):
     size = re.search(r'(\d+) octets', reply)
     faulty = [] if result == 'Ok' and size and int(size[1]) > 100 * (1 << 20) else [f'{result}: {reply}']
     after_big = _resident(made.relay.process)
-    release = _hold(lab, 'busy', 'dot', 60)
-    sent = _keep_busy(lab, made, 50)
+    sent, go_on = _keep_busy(lab, made, 50)
     after_many = _resident(made.relay.process)
-    release.set()
+    go_on.set()
     for number, recipient in sent:
         result, reply = made.wait_for(number, [recipient])[recipient]
         if result != 'Ok':
             faulty.append(f'{result}: {reply}')
-    _hook(lab, 'busy', None)
+    _let_be(lab)
     lab.sink.host('mx1.big.test').play = None
     print(f'      memory of the relay: {before} KiB, after 100 MiB {after_big} KiB, with 50 sessions {after_many} KiB',
           flush=True)

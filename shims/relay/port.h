@@ -1,0 +1,58 @@
+// How busy a port of the relay is, and whether one more session there would be of use. A mail server with a thousand
+// messages opens hundreds of sessions at once; where a few of them go on at full speed the others would only cost
+// memory, and each a connection to the domain's server. They wait in the kernel's queue. Where a server is slow, more
+// and more are let in, until something ends every moment again.
+#pragma once
+
+#include <algorithm>
+#include <mutex>
+
+#include "core/base/clock.h"
+
+namespace sealane::relay {
+
+// Thread-safe.
+class Port {
+ public:
+  // How many more to accept now.
+  [[nodiscard]] unsigned room(MonoTime now) const {
+    const std::lock_guard lock(mutex_);
+    const auto still = now - moved_;
+    // There is no message for those that there are. One at a time: smtpd ends each of them but the last, and as long as
+    // it has one, it opens others without a delay of five seconds.
+    if (running_ < sessions_) return still >= stall ? 1 : 0;
+    if (sessions_ < freely) return 1;
+    return still >= stall ? std::max(1U, running_ / 2) : 0;
+  }
+
+  void begin_session(MonoTime now) {
+    const std::lock_guard lock(mutex_);
+    ++sessions_;
+    moved_ = now;
+  }
+  void end_session(MonoTime now) {
+    const std::lock_guard lock(mutex_);
+    --sessions_;
+    moved_ = now;
+  }
+  void begin_transaction() {
+    const std::lock_guard lock(mutex_);
+    ++running_;
+  }
+  void end_transaction(MonoTime now) {
+    const std::lock_guard lock(mutex_);
+    --running_;
+    moved_ = now;
+  }
+
+  static constexpr unsigned freely = 4;
+  static constexpr Millis stall{100};
+
+ private:
+  mutable std::mutex mutex_;
+  unsigned sessions_ = 0;
+  unsigned running_ = 0;  // transactions
+  MonoTime moved_{};      // when a transaction or a session ended, or a session began
+};
+
+}  // namespace sealane::relay
