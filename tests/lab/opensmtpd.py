@@ -15,7 +15,7 @@ from process import wait_until
 from report import Check
 from smtpd import SMTPD_CONF, port_of
 
-SCENARIOS = []
+SCENARIOS, SLOW = [], []
 _MANY = [f'many{i}' for i in range(7)]
 _OTHERS = [f'other{i}' for i in range(6)]
 _STEPS = ['connect', 'EHLO', 'STARTTLS', 'tls', 'MAIL', 'RCPT', 'DATA', 'dot', 'taken']
@@ -25,6 +25,15 @@ def scenario(**options):
     def register(function):
         function.options = options
         SCENARIOS.append(function)
+        return function
+    return register
+
+
+def slow_scenario(**options):
+    """One of minutes, for the suite `relaying`."""
+    def register(function):
+        function.options = options
+        SLOW.append(function)
         return function
     return register
 
@@ -63,6 +72,11 @@ def deliveries(lab, made, release):
 
 def scenarios(lab, release):
     for function in SCENARIOS:
+        yield _check(lab, release, function)
+
+
+def slow(lab, release):
+    for function in SLOW:
         yield _check(lab, release, function)
 
 
@@ -180,6 +194,38 @@ def one_hangs(lab, made):
 
 
 @scenario()
+def doctor(lab, made):
+    """`sealane doctor` finds nothing wrong with the documented set-up, and each thing that is."""
+    path, faulty = made.root / 'etc/smtpd.conf', []
+
+    def finding():
+        return next(line for line in made.run('sealane', 'doctor').stdout.splitlines() if 'OpenSMTPD' in line)
+
+    def demand(pattern, conf):
+        path.write_text(conf)
+        if not re.search(pattern, found := finding()):
+            faulty.append(f'not {pattern}: {found}')
+    local = 'action "local" maildir\nmatch from local for local action "local"\n'
+    whole = SMTPD_CONF.replace('match from local', f'{local}match from local', 1)
+    demand('the relay answers at ports', SMTPD_CONF)
+    demand('the relay answers at ports', whole)
+    demand('before the one for local mail', SMTPD_CONF + local)
+    demand('reconn-delay-route is 0', SMTPD_CONF.replace('reconn-delay-route 1', 'reconn-delay-route 0'))
+    demand('`mta limit for domain 127.0.0.1` is missing', SMTPD_CONF.partition('\n')[2])
+    demand('does not lead mail to the relay', SMTPD_CONF.replace('relay domain <sealane>', 'relay'))
+    demand('no rule uses the action', SMTPD_CONF.replace('match', '#match'))
+    made.stop_relay()
+    demand('nobody answers at 256 ports', SMTPD_CONF)
+    made.start_relay()
+    table = made.root / 'usr/libexec/opensmtpd/table-sealane'
+    table.chmod(0o644)
+    demand('table-sealane cannot be run', SMTPD_CONF)
+    table.chmod(0o755)
+    demand('the relay answers at ports', SMTPD_CONF)
+    return faulty
+
+
+@scenario()
 def own_mx(lab, made):
     """Mail for a domain whose best MX is this machine is returned, not sent round (RFC 5321 5.1)."""
     outcome = made.send(['a@loops.test'], f'{made.place.name} loops')['a@loops.test']
@@ -251,6 +297,33 @@ def slow_after_dot(lab, made):
         faulty.append(f'the last attempt: {third}')
     if _copies(lab, subject) != 1:
         faulty.append(f'{_copies(lab, subject)} copies')
+    _hook(lab, 'slow', None)
+    return faulty
+
+
+@slow_scenario()
+def hangs_after_dot(lab, made):
+    """With the default time-outs, a server that says nothing for 400 s after the final dot: 451 in time, one copy in the end."""
+    release = _hold(lab, 'slow', 'dot', 400)
+    subject, recipient = f'{made.place.name} hangs after the dot', 'a@slow.test'
+    started = time.monotonic()
+    number, _ = made.submit([recipient], subject)
+    result, text = made.wait_for(number, [recipient], bound=300)[recipient]
+    took = time.monotonic() - started
+    faulty = []
+    if result != 'TempFail' or not 200 < took < 300:
+        faulty.append(f'the first attempt: {result} ({text}) after {took:.0f} s')
+    wait_until(lambda: 'slow.test delivered to' in made.relay_log(), 'the late answer is written down', 300)
+    answered = time.monotonic() - started
+    print(f'      451 after {took:.1f} s, the server answered after {answered:.1f} s', flush=True)
+    made.retry()
+    seen = len(made.attempts(number, recipient))
+    wait_until(lambda: any(one == 'Ok' for one, _ in made.attempts(number, recipient)), 'smtpd hears of it', 60)
+    if answered < 400:
+        faulty.append(f'the server answered after {answered:.0f} s already')
+    if _copies(lab, subject) != 1:
+        faulty.append(f'{_copies(lab, subject)} copies after {seen} attempts')
+    release.set()
     _hook(lab, 'slow', None)
     return faulty
 

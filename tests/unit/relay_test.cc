@@ -342,7 +342,10 @@ TEST_CASE("journal: many threads at once, and all of it is on the disk") {
   CHECK((*Journal::open(folder.path(), log, day_one))->size() == 800);
 }
 
-TEST_CASE("the peer of a connection: its uid, what it has not read, and that it has gone") {
+TEST_CASE("the peer of a connection: its uid, what it has not read, and that it has gone; also without netlink") {
+  bool netlink = false;
+  SUBCASE("netlink") { netlink = true; }
+  SUBCASE("/proc/net/tcp alone") {}
   const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in here{};
   here.sin_family = AF_INET;
@@ -354,7 +357,7 @@ TEST_CASE("the peer of a connection: its uid, what it has not read, and that it 
   const int client = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   REQUIRE(::connect(client, reinterpret_cast<sockaddr*>(&here), size) == 0);
   const int server = ::accept(listener, nullptr, nullptr);
-  const PeerWatch watch(server);
+  const PeerWatch watch(server, netlink);
   CHECK(watch.look().established);
   CHECK(watch.look().uid == ::getuid());
   CHECK(watch.look().inode != 0);
