@@ -5,7 +5,9 @@
 #pragma once
 
 #include <algorithm>
+#include <iterator>
 #include <mutex>
+#include <set>
 
 #include "core/base/clock.h"
 
@@ -18,11 +20,14 @@ class Port {
   [[nodiscard]] unsigned room(MonoTime now) const {
     const std::lock_guard lock(mutex_);
     const auto still = now - moved_;
+    const auto running = static_cast<unsigned>(running_.size());
     // There is no message for those that there are. One at a time: smtpd ends each of them but the last, and as long as
     // it has one, it opens others without a delay of five seconds.
-    if (running_ < sessions_) return still >= stall ? 1 : 0;
-    if (sessions_ < freely) return 1;
-    return still >= stall ? std::max(1U, running_ / 2) : 0;
+    if (running < sessions_) return still >= stall ? 1 : 0;
+    // What takes long holds up nobody else.
+    const auto slow = static_cast<unsigned>(std::distance(running_.begin(), running_.upper_bound(now - long_time)));
+    if (running - slow < freely) return 1;
+    return still >= stall ? std::max(1U, (running - slow) / 2) : 0;
   }
 
   void begin_session(MonoTime now) {
@@ -35,24 +40,25 @@ class Port {
     --sessions_;
     moved_ = now;
   }
-  void begin_transaction() {
+  void begin_transaction(MonoTime now) {
     const std::lock_guard lock(mutex_);
-    ++running_;
+    running_.insert(now);
   }
-  void end_transaction(MonoTime now) {
+  void end_transaction(MonoTime began, MonoTime now) {
     const std::lock_guard lock(mutex_);
-    --running_;
+    running_.erase(running_.find(began));
     moved_ = now;
   }
 
   static constexpr unsigned freely = 4;
   static constexpr Millis stall{100};
+  static constexpr Seconds long_time{1};
 
  private:
   mutable std::mutex mutex_;
   unsigned sessions_ = 0;
-  unsigned running_ = 0;  // transactions
-  MonoTime moved_{};      // when a transaction or a session ended, or a session began
+  std::multiset<MonoTime> running_;  // when each transaction began
+  MonoTime moved_{};                 // when a transaction or a session ended, or a session began
 };
 
 }  // namespace sealane::relay

@@ -105,9 +105,10 @@ class Session {
   bool wrong(const std::string& reply) { return say(reply + "\r\n") && ++errors_ < most_errors; }
 
   bool transaction() {
-    port_.begin_transaction();
+    const MonoTime began = context_->clock.mono();
+    port_.begin_transaction(began);
     const bool goes_on = data();
-    port_.end_transaction(context_->clock.mono());
+    port_.end_transaction(began, context_->clock.mono());
     return goes_on;
   }
 
