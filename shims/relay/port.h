@@ -21,8 +21,7 @@ class Port {
     const std::lock_guard lock(mutex_);
     const auto still = now - moved_;
     const auto running = static_cast<unsigned>(running_.size());
-    // There is no message for those that there are. One at a time: smtpd ends each of them but the last, and as long as
-    // it has one, it opens others without a delay of five seconds.
+    // There is no message for those that there are, and the next one would only be ended as well.
     if (running < sessions_) return still >= stall ? 1 : 0;
     // What takes long holds up nobody else.
     const auto slow = static_cast<unsigned>(std::distance(running_.begin(), running_.upper_bound(now - long_time)));

@@ -18,7 +18,7 @@ _TEXT = ('x' * 76 + '\n') * (10 * 1024 // 77)
 _BIG = 100 << 20
 _BOUND = 120  # seconds, for a queue to drain
 # smtpd's own limits on connections would be all that is measured; both ways get the same generous ones.
-_DIRECT_LIMIT = LIMIT.replace('for domain 127.0.0.1 ', '')
+_DIRECT_LIMIT = LIMIT.replace('for domain 127.0.0.1 ', '').replace('session-keepalive 0 ', '')
 _LISTEN = f'smtp max-message-size 200M\nlisten on socket\nlisten on 127.0.0.1 port {PORT}\n'
 _RULE = 'match from local for any action "outbound"\n'
 WAYS = {
