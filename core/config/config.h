@@ -45,6 +45,7 @@ struct Config {
   std::string relay_hello;                  // empty: the name of this machine
   std::string relay_source, relay_source6;  // empty: the kernel chooses
   std::uint16_t relay_port = 25;
+  bool relay_reuse = true;
   Millis relay_connect_timeout{30000};
   Millis relay_timeout{230000};
   std::vector<std::pair<std::string, Override>> overrides;  // "example.org" or ".example.org", lower case

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -69,7 +70,8 @@ TlsContext::TlsContext(Versions versions) : impl_(std::make_unique<Impl>()) {
   SSL_CTX_set_verify(impl_->context, SSL_VERIFY_NONE, nullptr);        // core/verify judges, by the chain
   SSL_CTX_set_session_cache_mode(impl_->context, SSL_SESS_CACHE_OFF);  // each connection shows its certificate
   SSL_CTX_set_options(impl_->context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
-  SSL_CTX_set_mode(impl_->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_mode(impl_->context,
+                   SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
 }
 
 TlsContext::~TlsContext() { SSL_CTX_free(impl_->context); }
@@ -165,6 +167,9 @@ std::unique_ptr<Client> Client::connect(const std::string& address, std::uint16_
     return nullptr;
   }
   std::unique_ptr<Client> client(new Client(fd));
+  // Or the final dot waits for the server's delayed acknowledgement of the text before it.
+  const int on = 1;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   int failed = 0;
   sockaddr_storage here{};
   if (!source.empty()) {
@@ -234,6 +239,12 @@ Result<Reply> Client::command(std::string_view line, MonoTime until) {
   const auto sent = send(std::string(line) + "\r\n", until);
   if (!sent) return tl::make_unexpected(sent.error());
   return receive(until);
+}
+
+bool Client::quiet() const {
+  char octet = 0;
+  const ssize_t n = ::recv(fd_, &octet, 1, MSG_PEEK | MSG_DONTWAIT);
+  return n < 0 && errno == EAGAIN && unread_.empty() && (!tls_ || SSL_has_pending(tls_->ssl) == 0);
 }
 
 Result<void> Client::start_tls(const TlsContext& context, const std::string& sni, MonoTime until) {

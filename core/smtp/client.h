@@ -63,6 +63,9 @@ class Client {
   // may have put it there (RFC 3207 §6, response injection). After an error the connection is of no more use.
   [[nodiscard]] Result<void> start_tls(const TlsContext& context, const std::string& sni, MonoTime until);
 
+  // Nothing has come that was not asked for, and the server has not closed, as far as can be seen.
+  [[nodiscard]] bool quiet() const;
+
   // Of TLS; empty without. The chain: DER, leaf first, as presented.
   [[nodiscard]] std::string version() const;  // "TLSv1.3"
   [[nodiscard]] std::string cipher() const;

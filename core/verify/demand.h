@@ -19,6 +19,8 @@ struct Demand {
   std::vector<dane::TlsaRecord> tlsa;
   std::optional<Tls>
       would{};  // `pkix` or `skip`: what a policy in `testing` would demand if it were enforced (RFC 8461 §5)
+
+  friend bool operator==(const Demand&, const Demand&) = default;
 };
 
 struct Demands {

@@ -12,8 +12,10 @@
 #include "core/config/config.h"
 #include "core/smtp/client.h"
 #include "core/verify/verifier.h"
+#include "shims/relay/connections.h"
 #include "shims/relay/journal.h"
 #include "shims/relay/reply.h"
+#include "shims/relay/workers.h"
 
 namespace sealane::relay {
 
@@ -88,7 +90,9 @@ struct Context {
   std::unique_ptr<Journal> journal;
   smtp::TlsContext strict{smtp::Versions::tls12};
   smtp::TlsContext lenient{smtp::Versions::any};
+  Connections connections;
   Failures failures;
+  Workers workers;
   Slots sessions;
   Slots deliveries;
 

@@ -90,17 +90,20 @@ class Delivery {
     std::string failures;
     bool security = false;
     for (const HostDecision& host : found.hosts) {
+      const Demand demand = demand_of(decision, host);
       for (const std::string& address : in_turn(host.addresses)) {
         const MonoTime now = context_.clock.mono();
         if (now >= message_.until) break;
         HostFailure failure;
-        auto open = open_connection(context_, decision, host, address,
+        host_ = host.host;
+        address_ = address;
+        place_ = host.host + " [" + address + "]";
+        // A kept connection that the server has given up meanwhile says nothing about the server.
+        auto kept = context_.connections.take(domain_, address, demand, now);
+        if (kept && transact(*kept, failure)) return;
+        auto open = open_connection(context_, demand, address,
                                     std::min(message_.until, now + context_.config.relay_connect_timeout), failure);
-        if (open) {
-          host_ = host.host;
-          place_ = host.host + " [" + address + "]";
-          if (transact(*open, failure)) return;
-        }
+        if (open && transact(*open, failure)) return;
         if (failure.security) {
           security = true;
           tell_refused(context_, domain_, host.host, failure.reason, message_.id);
@@ -266,7 +269,11 @@ class Delivery {
     log(Level::info, " delivered to " + place_ + " (" + open.shown + "), " + std::to_string(mine_.size()) +
                          (mine_.size() == 1 ? " recipient" : " recipients"));
     for (const Mine& one : std::exchange(mine_, {})) settle(one, mirrored(reply, host_));
-    quit(client);
+    if (context_.config.relay_reuse) {
+      context_.connections.keep(domain_, address_, std::move(open), context_.clock.mono());
+    } else {
+      quit(client);
+    }
     return true;
   }
 
@@ -296,7 +303,8 @@ class Delivery {
   const std::string domain_;
   std::vector<Mine> mine_;  // claimed, and without a result
   std::string host_;        // that is being talked to
-  std::string place_;       // the same with its address
+  std::string address_;
+  std::string place_;  // the same with its address
 };
 
 }  // namespace

@@ -5,14 +5,6 @@
 namespace sealane::relay {
 namespace {
 
-// The demand of this very host; `skip` where there is none, which the verifier refuses.
-Demand demand_of(const Decision& decision, const HostDecision& host) {
-  for (Demand& demand : demands_of(decision).hosts) {
-    if (demand.host == host.host) return std::move(demand);
-  }
-  return {};
-}
-
 class Opening {
  public:
   Opening(const Context& context, const Demand& demand, HostFailure& failure)
@@ -26,6 +18,8 @@ class Opening {
         address.find(':') == std::string::npos ? context_.config.relay_source : context_.config.relay_source6;
     smtp::ConnectError error;
     Open open;
+    open.demand = demand_;
+    open.since = context_.clock.mono();
     open.client = smtp::Client::connect(address, context_.config.relay_port, until, error, source);
     if (!open.client) return fail(Reason::deadline, false, error.what, error.no_route);
     const auto greeting = open.client->receive(until);
@@ -97,12 +91,18 @@ class Opening {
 
 }  // namespace
 
-std::optional<Open> open_connection(const Context& context, const Decision& decision, const HostDecision& host,
-                                    const std::string& address, MonoTime until, HostFailure& failure) {
-  const Demand demand = demand_of(decision, host);
+Demand demand_of(const Decision& decision, const HostDecision& host) {
+  for (Demand& demand : demands_of(decision).hosts) {
+    if (demand.host == host.host) return std::move(demand);
+  }
+  return {};
+}
+
+std::optional<Open> open_connection(const Context& context, const Demand& demand, const std::string& address,
+                                    MonoTime until, HostFailure& failure) {
   Opening opening(context, demand, failure);
   if (demand.tls == Tls::skip) {
-    failure = {host.reason, true, false, "no connection is allowed"};
+    failure = {Reason::tls_failed, true, false, "no connection is allowed"};
     return std::nullopt;
   }
   auto open = opening.run(address, true, until);

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "core/decide/decision.h"
-#include "core/smtp/client.h"
 #include "shims/relay/context.h"
 
 namespace sealane::relay {
@@ -19,17 +18,12 @@ struct HostFailure {
   std::string text;
 };
 
-// A connection that has shown everything that is demanded of it, after EHLO, before MAIL.
-struct Open {
-  std::unique_ptr<smtp::Client> client;
-  smtp::Reply hello;
-  std::string shown;  // for the log: "TLSv1.3, dane" or "clear text"
-};
+// The demand of this very host; `skip` where there is none, which is never connected to.
+[[nodiscard]] Demand demand_of(const Decision& decision, const HostDecision& host);
 
-// Clear text, where `host.tls` is `opportunistic` and STARTTLS is not offered, or fails (RFC 7672 §2.2: on a new
+// Clear text, where `demand.tls` is `opportunistic` and STARTTLS is not offered, or fails (RFC 7672 §2.2: on a new
 // connection then). `until` bounds each of the connections made.
-[[nodiscard]] std::optional<Open> open_connection(const Context& context, const Decision& decision,
-                                                  const HostDecision& host, const std::string& address, MonoTime until,
-                                                  HostFailure& failure);
+[[nodiscard]] std::optional<Open> open_connection(const Context& context, const Demand& demand,
+                                                  const std::string& address, MonoTime until, HostFailure& failure);
 
 }  // namespace sealane::relay

@@ -27,7 +27,8 @@ constexpr int netlink_ms = 1000;
 
 }  // namespace
 
-PeerWatch::PeerWatch(int fd) : fd_(fd), netlink_(::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)) {
+PeerWatch::PeerWatch(int fd, bool netlink)
+    : fd_(fd), netlink_(netlink ? ::socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG) : -1) {
   sockaddr_in here{};
   sockaddr_in there{};
   socklen_t size = sizeof here;

@@ -23,7 +23,8 @@ struct PeerEnd {
 class PeerWatch {
  public:
   // `fd`: a connected TCP socket, IPv4, whose two ends are both on this machine. Not owned.
-  explicit PeerWatch(int fd);
+  // `netlink`: whether sock_diag(7) is asked at all, which the system may forbid.
+  explicit PeerWatch(int fd, bool netlink = true);
   ~PeerWatch();
   PeerWatch(const PeerWatch&) = delete;
   PeerWatch& operator=(const PeerWatch&) = delete;

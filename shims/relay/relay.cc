@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pwd.h>
@@ -18,7 +19,6 @@
 #include <cstring>
 #include <set>
 #include <system_error>
-#include <thread>
 
 #include "core/base/bytes.h"
 #include "shims/agent/stderr_log.h"
@@ -32,6 +32,7 @@ namespace {
 constexpr int backlog = 1024;
 constexpr Seconds last_words{25};     // for deliveries under way when we are told to stop
 constexpr int first_handed_over = 3;  // sd_listen_fds(3)
+constexpr int full_port_pause_ms = 10;
 constexpr int accept_pause_ms = 100;  // when descriptors or threads have run out
 
 Result<std::set<uid_t>> user_ids(const std::vector<std::string>& names) {
@@ -142,14 +143,11 @@ class Relay {
     if (!sockets) return tl::make_unexpected(sockets.error());
     for (unsigned port = context_->config.relay_first_port; port <= context_->config.relay_last_port; ++port) {
       const auto found = sockets->find(static_cast<std::uint16_t>(port));
-      if (found != sockets->end()) {
-        watched_.push_back({found->second, POLLIN, 0});
-        continue;
-      }
-      auto fd = listen_on(static_cast<std::uint16_t>(port));
+      auto fd = found != sockets->end() ? Result<int>(found->second) : listen_on(static_cast<std::uint16_t>(port));
       if (!fd) return tl::make_unexpected(fd.error());
       watched_.push_back({*fd, POLLIN, 0});
     }
+    ports_ = std::vector<Port>(watched_.size());
     return {};
   }
 
@@ -161,6 +159,7 @@ class Relay {
     ::pthread_sigmask(SIG_BLOCK, &ends, nullptr);  // threads inherit it
     ::signal(SIGPIPE, SIG_IGN);
     const int signals = ::signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+    watched_.push_back({context_->connections.timer(), POLLIN, 0});
     watched_.push_back({signals, POLLIN, 0});
     rlimit files{};
     if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -172,10 +171,11 @@ class Relay {
                             std::to_string(context_->journal->size()) + " deliveries remembered");
     agent::notify_systemd("READY=1");
     while (watched_.back().revents == 0) {
-      if (::poll(watched_.data(), watched_.size(), -1) < 0) continue;
-      for (std::size_t i = 0; i + 1 < watched_.size(); ++i) {
-        if (watched_[i].revents != 0) take_all(watched_[i].fd);
+      if (::poll(watched_.data(), watched_.size(), look_at_ports()) < 0) continue;
+      for (std::size_t i = 0; i < ports_.size(); ++i) {
+        if (watched_[i].revents != 0) take_some(watched_[i].fd, ports_[i]);
       }
+      if (watched_[ports_.size()].revents != 0) context_->connections.end_old(context_->clock.mono());
     }
     agent::notify_systemd("STOPPING=1");
     for (const pollfd& one : watched_) ::close(one.fd);
@@ -188,8 +188,20 @@ class Relay {
     ::_exit(EX_OK);  // threads of sessions still use what a return would destroy
   }
 
-  void take_all(int listener) {
-    for (;;) {
+  // Ports with no room are left out of the next poll(2), which must not take longer than what is given back.
+  int look_at_ports() {
+    const MonoTime now = context_->clock.mono();
+    int bound = -1;
+    for (std::size_t i = 0; i < ports_.size(); ++i) {
+      const bool open = ports_[i].room(now) > 0;
+      watched_[i].events = open ? POLLIN : 0;
+      if (!open) bound = full_port_pause_ms;
+    }
+    return bound;
+  }
+
+  void take_some(int listener, Port& port) {
+    for (unsigned room = port.room(context_->clock.mono()); room > 0; --room) {
       const int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
       if (fd < 0) {
         if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -202,12 +214,14 @@ class Relay {
         ::close(fd);
         continue;
       }
-      try {
-        std::thread([context = context_, fd, users = users_] {
-          serve(context, fd, users);
-          context->sessions.give_back();
-        }).detach();
-      } catch (const std::system_error&) {
+      port.begin_session(context_->clock.mono());
+      const bool begun = context_->workers.run([context = context_, fd, users = users_, &port] {
+        serve(context, fd, users, port);
+        port.end_session(context->clock.mono());
+        context->sessions.give_back();
+      });
+      if (!begun) {
+        port.end_session(context_->clock.mono());
         context_->sessions.give_back();
         ::close(fd);
         ::poll(nullptr, 0, accept_pause_ms);
@@ -218,7 +232,8 @@ class Relay {
   const LogSink log_;
   std::shared_ptr<Context> context_;
   std::set<uid_t> users_;
-  std::vector<pollfd> watched_;  // listeners, and last the descriptor of signals
+  std::vector<Port> ports_;      // of the listeners
+  std::vector<pollfd> watched_;  // listeners, the timer of kept connections, and last the descriptor of signals
 };
 
 }  // namespace
@@ -231,6 +246,10 @@ Result<void> check(const std::string& config_path) {
   return {};
 }
 
-int run(const std::string& config_path) { return Relay(agent::stderr_log(Level::info)).run(config_path); }
+int run(const std::string& config_path) {
+  // Each of hundreds of threads would keep what it had once.
+  ::mallopt(M_ARENA_MAX, 2);
+  return Relay(agent::stderr_log(Level::info)).run(config_path);
+}
 
 }  // namespace sealane::relay

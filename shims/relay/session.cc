@@ -10,8 +10,6 @@
 #include <cerrno>
 #include <exception>
 #include <map>
-#include <system_error>
-#include <thread>
 
 #include "core/base/bytes.h"
 #include "core/base/socket.h"
@@ -28,11 +26,12 @@ constexpr Seconds write_time{60};
 constexpr Seconds read_time{60};  // for a reply to be taken out of the receive queue
 constexpr std::size_t most_recipients = 1000;
 constexpr std::size_t most_errors = 20;
-constexpr std::size_t buffer_octets = 65536;
+constexpr std::size_t buffer_octets = 8192;  // on the stack of each session
 
 class Session {
  public:
-  Session(std::shared_ptr<Context> context, int fd) : context_(std::move(context)), fd_(fd), peer_(fd) {
+  Session(std::shared_ptr<Context> context, int fd, Port& port)
+      : context_(std::move(context)), fd_(fd), port_(port), peer_(fd) {
     const int on = 1;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
@@ -79,7 +78,7 @@ class Session {
         return say("250 2.1.5 OK\r\n");
       case Verb::data:
         if (!message_ || message_->recipients.empty()) return wrong("503 5.5.1 RCPT first");
-        return data();
+        return transaction();
       case Verb::rset:
         reset();
         return say("250 2.0.0 OK\r\n");
@@ -104,6 +103,14 @@ class Session {
   }
 
   bool wrong(const std::string& reply) { return say(reply + "\r\n") && ++errors_ < most_errors; }
+
+  bool transaction() {
+    const MonoTime began = context_->clock.mono();
+    port_.begin_transaction(began);
+    const bool goes_on = data();
+    port_.end_transaction(began, context_->clock.mono());
+    return goes_on;
+  }
 
   bool data() {
     if (!say("354 go ahead\r\n")) return false;
@@ -147,15 +154,13 @@ class Session {
       for (const std::size_t i : recipients) message->settle(i, later("4.3.2", why));
     };
     if (!context_->deliveries.take(message->until)) return busy("too many deliveries are under way");
-    try {
-      std::thread([context = context_, message, domain, recipients] {
-        deliver(*context, *message, domain, recipients);
-        context->deliveries.give_back();
-      }).detach();
-    } catch (const std::system_error&) {
-      context_->deliveries.give_back();
-      busy("no thread for the delivery");
-    }
+    const bool begun = context_->workers.run([context = context_, message, domain, recipients] {
+      deliver(*context, *message, domain, recipients);
+      context->deliveries.give_back();
+    });
+    if (begun) return;
+    context_->deliveries.give_back();
+    busy("no thread for the delivery");
   }
 
   bool say(std::string_view text) { return send_all(fd_, text, context_->clock.mono() + write_time).has_value(); }
@@ -193,6 +198,7 @@ class Session {
 
   const std::shared_ptr<Context> context_;
   const int fd_;
+  Port& port_;
   const PeerWatch peer_;
   std::string unread_;
   bool greeted_ = false;
@@ -203,9 +209,9 @@ class Session {
 
 }  // namespace
 
-void serve(const std::shared_ptr<Context>& context, int fd, const std::set<uid_t>& users) {
+void serve(const std::shared_ptr<Context>& context, int fd, const std::set<uid_t>& users, Port& port) {
   try {
-    Session(context, fd).run(users);
+    Session(context, fd, port).run(users);
   } catch (const std::exception& error) {
     context->log(Level::error, std::string("a session ends: ") + error.what());
   }

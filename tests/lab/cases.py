@@ -13,7 +13,7 @@ from resolvers import TYPES, adds, delays, spoils
 from sink import Host
 
 _CASE_KEYS = {'rule', 'zone', 'server', 'child', 'host', 'many', 'mx', 'records', 'wire', 'bogus', 'refused', 'policy',
-              'override', 'ask', 'options', 'decide', 'unasked', 'exim', 'sni', 'demo'}
+              'override', 'ask', 'options', 'decide', 'unasked', 'exim', 'smtpd', 'sni', 'demo'}
 _HOST_KEYS = {'cert', 'sends', 'tlsa', 'tlsa_at', 'in', 'family', 'alias', 'at', 'starttls', 'max_tls', 'refuse'}
 _POLICY_KEYS = {'mode', 'mx', 'max_age', 'cert', 'fault', 'server', 'alias', 'at', 'txt', 'text',
                 'content_type'}

@@ -19,6 +19,7 @@ import namespaces
 import opensmtpd
 import rounds
 import smtpd
+import throughput
 from https import PolicyServer
 from pki import Presented
 from resolvers import TYPES, Resolvers
@@ -36,7 +37,7 @@ class Laboratory:
         # Exim with OpenSSL does not hear the event unless it verifies by itself too.
         self.refuses_early = exim != 'openssl'
         self.failures = Path(build or namespaces.SOURCE / 'build') / 'lab-failures'
-        self._state, self._base, self._build, self._number = state, base, build, itertools.count(1)
+        self._state, self._base, self.build, self._number = state, base, build, itertools.count(1)
         self._smtpd_roots, self._smtpd_layers, self._smtpd_lock = smtpd_roots or {}, {}, threading.Lock()
         started = time.monotonic()
         pki_folder = state / 'pki'
@@ -48,7 +49,7 @@ class Laboratory:
         self.sink = Sink(pki_folder)
         self.world = cases.World(self.tree, self.policies, self.sink)
         self.cases = cases.read()
-        worlds = [faults, checks, rounds, mail, opensmtpd]
+        worlds = [faults, checks, rounds, mail, opensmtpd, throughput]
         self.by_name = {case.name: case for case in [*self.cases, *(case for one in worlds for case in one.world())]}
         for case in self.by_name.values():
             self.world.add(case)
@@ -112,13 +113,14 @@ class Laboratory:
         folder = self._state / f'scratch-{next(self._number)}'
         folder.mkdir()
         return folder
+
     @contextlib.contextmanager
     def smtpd_machine(self, release, **options):
         """A new machine with the OpenSMTPD of that Debian release, not started."""
         with self._smtpd_lock:
             if release not in self._smtpd_layers:
                 self._smtpd_layers[release] = smtpd.prepare(
-                    self._state / f'smtpd-{release}', self._smtpd_roots[release], self._build, self.tree.folder, self._base)
+                    self._state / f'smtpd-{release}', self._smtpd_roots[release], self.build, self.tree.folder, self._base)
         place = self._state / f'machine-{next(self._number)}'
         made = smtpd.SmtpdMachine(place, self._smtpd_layers[release], **options)
         try:

@@ -5,17 +5,20 @@ import concurrent.futures
 import os
 import re
 import signal
+import textwrap
 import threading
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import machine as machines
+import namespaces
 import resolvers
 from cases import Case
 from datacases import exim_outcome
 from faults import delivered, queued, scenario, send_all, taken
 from pki import Presented
+from process import Daemon
 
 _SUITE = 'exim'
 # Shares a host with dane-ee, so that Exim has reason to send both in one go.
@@ -139,6 +142,44 @@ def two_domains_one_host(lab, made):
     outcomes = made.send(recipients, subject)
     sent = [message['to'] for _, message in lab.sink.deliveries(subject)]
     return [] if sorted(sent) == sorted([one] for one in recipients) else [f'sent: {sent}\n{outcomes[recipients[0]].log}']
+
+
+def _of_manual(name):
+    """A router or transport as sealane-opensmtpd(7) shows it."""
+    text = (namespaces.SOURCE / 'packaging/man/sealane-opensmtpd.7.in').read_text()
+    block = re.search(rf'^    {name}:\n(.*?)^\.fi', text, re.M | re.S)[0]
+    return textwrap.dedent(block.removesuffix('.fi')).replace('\\-', '-')
+
+
+@scenario(suite=_SUITE, backends=('agent',), config={'relay_users': 'Debian-exim'})
+def through_the_relay(lab, made):
+    """Exim hands all mail to the relay by LMTP, as the manual says, and its own object is not asked."""
+    for folder, name in ('router', 'sealane_relay'), ('transport', 'sealane_lmtp'):
+        (made.root / f'etc/exim4/conf.d/{folder}/01_lab').write_text(_of_manual(name))
+    made.lose_object()
+    made.run('update-exim4.conf', check=True)
+    made.run('useradd', '--system', '--no-create-home', '--groups', 'Debian-exim', 'sealane-relay', check=True)
+    made.run('install', '-d', '-o', 'sealane-relay', '-m', '700', '/var/lib/sealane-relay', check=True)
+    made.start()
+    groups = made.run('id', '-G', 'sealane-relay', check=True).stdout.strip().replace(' ', ',')
+    relay = Daemon(['chroot', '--userspec=sealane-relay:sealane-relay', f'--groups={groups}', made.root, 'sealane', 'relay'],
+                   made.place / 'relay.log', ready='the relay is ready')
+    wanted = {'dane-ee': 'delivered', 'sts': 'delivered', 'plain-clear': 'delivered', 'dane-ee-wrong': 'queued',
+              'sts-other-name': 'queued', 'null-mx': 'bounced'}
+    recipients = {name: lab.by_name[name].recipient for name in wanted}
+    subject = f'{made.place.name} through the relay'
+    try:
+        outcomes = made.send(list(recipients.values()), subject)
+    finally:
+        relay.stop()
+    faults = [f'{name} is {outcomes[recipients[name]].state}: {outcomes[recipients[name]].log}'
+              for name, state in wanted.items() if outcomes[recipients[name]].state != state]
+    sent = lab.sink.deliveries(subject)
+    reached = sorted(recipient for _, message in sent for recipient in message['to'])
+    if reached != sorted(recipients[name] for name, state in wanted.items() if state == 'delivered'):
+        faults.append(f'reached: {reached}')
+    clear = [record['host'] for record, _ in sent if not record['tls']]
+    return faults + ([] if clear == ['mx1.plain-clear.test'] else [f'in clear text: {clear}'])
 
 
 @scenario(suite=_SUITE)

@@ -2,6 +2,7 @@
 (lab, machine) that returns what is wrong; its docstring is its title."""
 
 import contextlib
+import dataclasses
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from process import wait_until
 from report import Check
 from smtpd import SMTPD_CONF, port_of
 
-SCENARIOS = []
+SCENARIOS, SLOW = [], []
 _MANY = [f'many{i}' for i in range(7)]
 _OTHERS = [f'other{i}' for i in range(6)]
 _STEPS = ['connect', 'EHLO', 'STARTTLS', 'tls', 'MAIL', 'RCPT', 'DATA', 'dot', 'taken']
@@ -28,10 +29,19 @@ def scenario(**options):
     return register
 
 
+def slow_scenario(**options):
+    """One of minutes, for the suite `relaying`."""
+    def register(function):
+        function.options = options
+        SLOW.append(function)
+        return function
+    return register
+
+
 def world():
     """Domains that scenarios have for themselves."""
     plain = {'rule': 'used by scenarios of OpenSMTPD', 'zone': 'insecure', 'host': {'mx1': {'cert': 'self-signed'}}}
-    names = [*_MANY, *_OTHERS, 'hangs', 'slow', 'killed', 'big', 'smuggled', 'busy', 'stopped',
+    names = [*_MANY, *_OTHERS, 'hangs', 'slow', 'killed', 'big', 'smuggled', 'stopped', 'reused',
              *(f'hostile-{name}' for name in _PLAYS)]
     for name in names:
         yield Case(name, plain, f'{name}.test')
@@ -54,12 +64,19 @@ def deliveries(lab, made, release):
     for case in lab.cases:
         if 'exim' not in case.data:
             continue
+        if 'smtpd' in case.data:
+            case = dataclasses.replace(case, data={**case.data, 'exim': case.data['smtpd']})
         yield Check(f'opensmtpd/{release}', case.name, case.rule, lambda case=case: run(case),
                     lambda folder, case=case: lab.evidence(folder, made, [case]))
 
 
 def scenarios(lab, release):
     for function in SCENARIOS:
+        yield _check(lab, release, function)
+
+
+def slow(lab, release):
+    for function in SLOW:
         yield _check(lab, release, function)
 
 
@@ -129,8 +146,7 @@ def mapping(lab, made):
                 faulty.append(f'{label}: {recipient} has {copies} copies')
     if 'too much data' in made.smtpd_log():
         faulty.append('smtpd says "too much data"')
-    for name in _MANY:
-        _hook(lab, name, None)
+    _let_be(lab)
     return faulty
 
 
@@ -178,12 +194,75 @@ def one_hangs(lab, made):
 
 
 @scenario()
+def doctor(lab, made):
+    """`sealane doctor` finds nothing wrong with the documented set-up, and each thing that is."""
+    path, faulty = made.root / 'etc/smtpd.conf', []
+
+    def finding():
+        return next(line for line in made.run('sealane', 'doctor').stdout.splitlines() if 'OpenSMTPD' in line)
+
+    def demand(pattern, conf):
+        path.write_text(conf)
+        if not re.search(pattern, found := finding()):
+            faulty.append(f'not {pattern}: {found}')
+    local = 'action "local" maildir\nmatch from local for local action "local"\n'
+    whole = SMTPD_CONF.replace('match from local', f'{local}match from local', 1)
+    demand('the relay answers at ports', SMTPD_CONF)
+    demand('the relay answers at ports', whole)
+    demand('before the one for local mail', SMTPD_CONF + local)
+    demand('reconn-delay-route is 0', SMTPD_CONF.replace('reconn-delay-route 1', 'reconn-delay-route 0'))
+    demand('`mta limit for domain 127.0.0.1` is missing', SMTPD_CONF.partition('\n')[2])
+    demand('does not lead mail to the relay', SMTPD_CONF.replace('relay domain <sealane>', 'relay'))
+    demand('no rule uses the action', SMTPD_CONF.replace('match', '#match'))
+    made.stop_relay()
+    demand('nobody answers at 256 ports', SMTPD_CONF)
+    made.start_relay()
+    table = made.root / 'usr/libexec/opensmtpd/table-sealane'
+    table.chmod(0o644)
+    demand('table-sealane cannot be run', SMTPD_CONF)
+    table.chmod(0o755)
+    demand('the relay answers at ports', SMTPD_CONF)
+    return faulty
+
+
+@scenario()
 def own_mx(lab, made):
     """Mail for a domain whose best MX is this machine is returned, not sent round (RFC 5321 5.1)."""
     outcome = made.send(['a@loops.test'], f'{made.place.name} loops')['a@loops.test']
     if outcome.state != 'bounced' or 'loop' not in outcome.log:
         return [f'{outcome.state}: {outcome.log}']
     return []
+
+
+@scenario()
+def reused(lab, made):
+    """A connection takes the next message of the same domain; one that its server gave up meanwhile costs nothing."""
+    host, steps = lab.sink.host('mx1.reused.test'), []
+
+    def send(number):
+        subject = f'{made.place.name} reused {number}'
+        outcome = made.send([f'a{number}@reused.test'], subject)[f'a{number}@reused.test']
+        if outcome.state != 'delivered' or _copies(lab, subject) != 1:
+            faulty.append(f'message {number} is {outcome.state} ({outcome.log}), {_copies(lab, subject)} copies')
+
+    def hook(step, _line):
+        steps.append(step)
+        if step == 'MAIL' and steps.count('MAIL') == 4:
+            return '421 4.4.2 idle for too long'
+    faulty, before = [], len(lab.sink.of({host.name}))
+    host.hook = hook
+    for number in range(3):
+        send(number)
+    if (opened := len(lab.sink.of({host.name})) - before) != 1:
+        faulty.append(f'three messages took {opened} connections')
+    send(3)  # refused with 421 at first, then over a new connection
+    if (opened := len(lab.sink.of({host.name})) - before) != 2:
+        faulty.append(f'the fourth message took connection number {opened}')
+    wait_until(lambda: all(record.get('closed') for record in lab.sink.of({host.name})), 'kept connections end')
+    if steps[-1] != 'QUIT':
+        faulty.append(f'the last thing said is {steps[-1]}')
+    host.hook = None
+    return faulty
 
 
 # What is handed over once
@@ -222,6 +301,33 @@ def slow_after_dot(lab, made):
     return faulty
 
 
+@slow_scenario()
+def hangs_after_dot(lab, made):
+    """With the default time-outs, a server that says nothing for 400 s after the final dot: 451 in time, one copy in the end."""
+    release = _hold(lab, 'slow', 'dot', 400)
+    subject, recipient = f'{made.place.name} hangs after the dot', 'a@slow.test'
+    started = time.monotonic()
+    number, _ = made.submit([recipient], subject)
+    result, text = made.wait_for(number, [recipient], bound=300)[recipient]
+    took = time.monotonic() - started
+    faulty = []
+    if result != 'TempFail' or not 200 < took < 300:
+        faulty.append(f'the first attempt: {result} ({text}) after {took:.0f} s')
+    wait_until(lambda: 'slow.test delivered to' in made.relay_log(), 'the late answer is written down', 300)
+    answered = time.monotonic() - started
+    print(f'      451 after {took:.1f} s, the server answered after {answered:.1f} s', flush=True)
+    made.retry()
+    seen = len(made.attempts(number, recipient))
+    wait_until(lambda: any(one == 'Ok' for one, _ in made.attempts(number, recipient)), 'smtpd hears of it', 60)
+    if answered < 400:
+        faulty.append(f'the server answered after {answered:.0f} s already')
+    if _copies(lab, subject) != 1:
+        faulty.append(f'{_copies(lab, subject)} copies after {seen} attempts')
+    release.set()
+    _hook(lab, 'slow', None)
+    return faulty
+
+
 @scenario()
 def lost_reply(lab, made):
     """The reply to the mail server is lost, and the relay killed: the next attempt finds the journal, and sends nothing."""
@@ -254,7 +360,7 @@ def lost_reply(lab, made):
     return faulty + ([] if _copies(lab, subject) == 1 else [f'{_copies(lab, subject)} copies'])
 
 
-@scenario()
+@scenario(config={'relay_reuse': 'off'})  # each step of a new connection
 def killed(lab, made):
     """The relay is killed at each step of the dialog: never no copy, and one wherever that can be known."""
     faulty = []
@@ -320,21 +426,37 @@ def _connects():
     return int(values[names.index('ActiveOpens')])
 
 
+def _keep_busy(lab, made, sessions):
+    """At least so many sessions with servers that hold them; gives (number, recipient) of each message, and the event
+    that lets them all go on."""
+    servers = {f'mx1.{name}.test' for name in _MANY}
+    go_on = threading.Event()
+    for name in _MANY:
+        _hook(lab, name, lambda step, _line: go_on.wait(120) and None if step == 'dot' else None)
+    before = len(lab.sink.of(servers))
+    # smtpd opens up to twenty for a domain, and one more only while more than twice as many messages wait as it has
+    # sessions, busy ones too.
+    recipients = [f'a{i}@{_MANY[i % 7]}.test' for i in range(3 * sessions + 21)]
+    sent = [(made.submit([one], f'{made.place.name} busy {one}')[0], one) for one in recipients]
+    wait_until(lambda: len(lab.sink.of(servers)) >= before + sessions, f'{sessions} sessions')
+    return sent, go_on
+
+
+def _let_be(lab):
+    for name in _MANY:
+        _hook(lab, name, None)
+
+
 @scenario()
 def killed_busy(lab, made):
     """Killed with a hundred sessions at work, the relay is not knocked at without end: fewer than ten attempts a second."""
-    release = _hold(lab, 'busy', 'dot', 120)
-    for i in range(100):
-        made.submit([f'a{i}@busy.test'], f'{made.place.name} busy {i}')
-    busy = {'mx1.busy.test'}
-    before = len(lab.sink.of(busy))
-    wait_until(lambda: len(lab.sink.of(busy)) >= 100, f'a hundred sessions (there were {before})')
+    _, go_on = _keep_busy(lab, made, 100)
     made.stop_relay(signal.SIGKILL)
     opened, started = _connects(), time.monotonic()
     threading.Event().wait(5)  # what is measured is a rate
     rate = (_connects() - opened) / (time.monotonic() - started)
-    release.set()
-    _hook(lab, 'busy', None)
+    go_on.set()
+    _let_be(lab)
     print(f'      killed with 100 busy sessions: {rate:.1f} connection attempts a second', flush=True)
     return [] if rate < 10 else [f'{rate:.1f} connection attempts a second']
 
@@ -379,17 +501,14 @@ def memory(lab, made):
     size = re.search(r'(\d+) octets', reply)
     faulty = [] if result == 'Ok' and size and int(size[1]) > 100 * (1 << 20) else [f'{result}: {reply}']
     after_big = _resident(made.relay.process)
-    release = _hold(lab, 'busy', 'dot', 60)
-    count = len(lab.sink.of({'mx1.busy.test'}))
-    numbers = [made.submit([f'm{i}@busy.test'], f'{made.place.name} memory {i}', 'x' * 70 + '\n')[0] for i in range(50)]
-    wait_until(lambda: len(lab.sink.of({'mx1.busy.test'})) >= count + 50, 'fifty sessions')
+    sent, go_on = _keep_busy(lab, made, 50)
     after_many = _resident(made.relay.process)
-    release.set()
-    for i, number in enumerate(numbers):
-        result, reply = made.wait_for(number, [f'm{i}@busy.test'])[f'm{i}@busy.test']
+    go_on.set()
+    for number, recipient in sent:
+        result, reply = made.wait_for(number, [recipient])[recipient]
         if result != 'Ok':
             faulty.append(f'{result}: {reply}')
-    _hook(lab, 'busy', None)
+    _let_be(lab)
     lab.sink.host('mx1.big.test').play = None
     print(f'      memory of the relay: {before} KiB, after 100 MiB {after_big} KiB, with 50 sessions {after_many} KiB',
           flush=True)

@@ -165,6 +165,7 @@ class _Listener(socketserver.ThreadingTCPServer):
     daemon_threads = True
     address_family = socket.AF_INET6  # with IPv4 in its mapped form
     allow_reuse_address = True
+    allow_reuse_port = True  # another server may have the port at one address (tests/bench/sink)
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
@@ -187,6 +188,13 @@ class Sink:
     def host(self, name):
         """The host of that name, to set its hook or play."""
         return next(host for host in self._listener.hosts.values() if host.name == name)
+
+    def address(self, host):
+        return next(address for address, one in self._listener.hosts.items() if one is host)
+
+    def certificate(self, host):
+        """Its file: the chain and the key."""
+        return self._folder / f'{host.name}.pem'
 
     def deliveries(self, subject):
         """(connection, message) of everything that was taken with this subject."""

@@ -22,8 +22,8 @@ _OUTCOMES = {'Ok': 'delivered', 'TempFail': 'queued', 'PermFail': 'bounced'}
 _libc = ctypes.CDLL(None)
 
 LIMIT = ('mta limit for domain 127.0.0.1 max-conn-per-host 1000 max-conn-per-route 1000 max-conn-per-source 1000 '
-         'max-conn-per-connector 1000 max-conn-per-relay 1000 max-conn-per-domain 1000 conn-delay-route 0 conn-delay-relay 0 reconn-delay-route 1 task-hiwat 500 '
-         'task-lowat 300 task-release 100')
+         'max-conn-per-domain 1000 conn-delay-route 0 conn-delay-relay 0 reconn-delay-route 1 session-keepalive 0 '
+         'task-hiwat 500 task-lowat 300 task-release 100')
 SMTPD_CONF = f'''{LIMIT}
 filter "sealane" proc-exec "filter-sealane client.test"
 table sealane sealane:/etc/sealane/sealane.conf

@@ -78,7 +78,7 @@ TEST_THIRD_PARTY = r'(doctest|openssl|nlohmann|event2)/.*|sqlite3\.h'
 
 SYSTEM = re.compile(r'''[a-z_0-9]+                       # the C++ library
     | (sys|netinet|arpa|linux)/[a-z_0-9]+\.h             # POSIX and Linux
-    | (ctype|dirent|dlfcn|errno|fcntl|grp|ifaddrs|inttypes|limits|netdb|poll|pthread|pwd|sched|signal|spawn|stdarg|stdbool|stddef|stdint
+    | (ctype|dirent|dlfcn|errno|fcntl|grp|ifaddrs|inttypes|limits|malloc|netdb|poll|pthread|pwd|sched|signal|spawn|stdarg|stdbool|stddef|stdint
       |stdio|stdlib|string|strings|sysexits|syslog|termios|time|unistd)\.h''', re.VERBOSE)
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)

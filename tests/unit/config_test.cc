@@ -371,7 +371,8 @@ TEST_CASE("load_config: an absent default file is no error" *
 TEST_CASE("the relay's keys") {
   const Config config = good(
       "relay_ports = 30000 - 30001\nrelay_users = opensmtpd, 107\nrelay_source = 2001:db8::1, 192.0.2.1\n"
-      "relay_hello = Mail.Example.org\nrelay_port = 2525\nrelay_sessions = 50\nrelay_timeout = 60s\n");
+      "relay_hello = Mail.Example.org\nrelay_port = 2525\nrelay_sessions = 50\nrelay_timeout = 60s\n"
+      "relay_reuse = off\n");
   CHECK(config.relay_first_port == 30000);
   CHECK(config.relay_last_port == 30001);
   CHECK(config.relay_users == std::vector<std::string>{"opensmtpd", "107"});
@@ -380,6 +381,8 @@ TEST_CASE("the relay's keys") {
   CHECK(config.relay_hello == "mail.example.org");
   CHECK(config.relay_port == 2525);
   CHECK(config.relay_sessions == 50);
+  CHECK_FALSE(config.relay_reuse);
+  CHECK(good("").relay_reuse);
   for (const char* value : {"1", "2-1", "0-5", "1-2000", "a-b", "1-70000", "-5"}) {
     CHECK(begins(bad("relay_ports = " + std::string(value) + "\n"), "test.conf:1: not a range of ports"));
   }

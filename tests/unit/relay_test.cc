@@ -3,13 +3,16 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <random>
 #include <set>
 #include <thread>
@@ -17,11 +20,14 @@
 #include "core/render/render.h"
 #include "shims/relay/body.h"
 #include "shims/relay/command.h"
+#include "shims/relay/connections.h"
 #include "shims/relay/context.h"
 #include "shims/relay/journal.h"
 #include "shims/relay/own_hosts.h"
 #include "shims/relay/peer.h"
+#include "shims/relay/port.h"
 #include "shims/relay/reply.h"
+#include "shims/relay/workers.h"
 #include "tests/unit/temp_dir.h"
 
 using namespace sealane;
@@ -336,7 +342,10 @@ TEST_CASE("journal: many threads at once, and all of it is on the disk") {
   CHECK((*Journal::open(folder.path(), log, day_one))->size() == 800);
 }
 
-TEST_CASE("the peer of a connection: its uid, what it has not read, and that it has gone") {
+TEST_CASE("the peer of a connection: its uid, what it has not read, and that it has gone; also without netlink") {
+  bool netlink = false;
+  SUBCASE("netlink") { netlink = true; }
+  SUBCASE("/proc/net/tcp alone") {}
   const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in here{};
   here.sin_family = AF_INET;
@@ -348,7 +357,7 @@ TEST_CASE("the peer of a connection: its uid, what it has not read, and that it 
   const int client = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   REQUIRE(::connect(client, reinterpret_cast<sockaddr*>(&here), size) == 0);
   const int server = ::accept(listener, nullptr, nullptr);
-  const PeerWatch watch(server);
+  const PeerWatch watch(server, netlink);
   CHECK(watch.look().established);
   CHECK(watch.look().uid == ::getuid());
   CHECK(watch.look().inode != 0);
@@ -370,6 +379,185 @@ TEST_CASE("the peer of a connection: its uid, what it has not read, and that it 
   ::close(listener);
   const PeerWatch none(server);
   CHECK_FALSE(none.look().established);
+}
+
+// A server that accepts and says nothing of its own.
+class Server {
+ public:
+  Server() : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    here_.sin_family = AF_INET;
+    here_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof here_;
+    REQUIRE(::bind(listener_, reinterpret_cast<sockaddr*>(&here_), size) == 0);
+    REQUIRE(::listen(listener_, 8) == 0);
+    REQUIRE(::getsockname(listener_, reinterpret_cast<sockaddr*>(&here_), &size) == 0);
+  }
+  ~Server() { ::close(listener_); }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // A connection to it, and its own end.
+  [[nodiscard]] std::pair<Open, int> open(const Demand& demand) const {
+    const auto now = std::chrono::steady_clock::now();
+    smtp::ConnectError error;
+    Open out;
+    out.client = smtp::Client::connect("127.0.0.1", ntohs(here_.sin_port), now + Seconds{10}, error);
+    REQUIRE(out.client);
+    out.demand = demand;
+    out.since = now;
+    return {std::move(out), ::accept(listener_, nullptr, nullptr)};
+  }
+
+ private:
+  int listener_;
+  sockaddr_in here_{};
+};
+
+std::string read_all(int fd) {
+  std::string out;
+  char buffer[64];
+  for (ssize_t n = 0; (n = ::read(fd, buffer, sizeof buffer)) > 0;) out.append(buffer, static_cast<std::size_t>(n));
+  ::close(fd);
+  return out;
+}
+
+Demand demand_for(std::uint8_t octet) {
+  Demand demand;
+  demand.host = "mx.a.test";
+  demand.tls = Tls::dane;
+  demand.tlsa = {dane::TlsaRecord{3, 1, 1, Bytes(32, octet)}};
+  return demand;
+}
+
+TEST_CASE(
+    "a kept connection is for the same domain, address and demand, to the last TLSA record, and for one at a time") {
+  const Server server;
+  Connections connections;
+  const auto now = std::chrono::steady_clock::now();
+  auto [open, end] = server.open(demand_for(7));
+  connections.keep("a.test", "127.0.0.1", std::move(open), now);
+  Demand weaker = demand_for(7);
+  weaker.tls = Tls::opportunistic;
+  CHECK_FALSE(connections.take("b.test", "127.0.0.1", demand_for(7), now));
+  CHECK_FALSE(connections.take("a.test", "127.0.0.2", demand_for(7), now));
+  CHECK_FALSE(connections.take("a.test", "127.0.0.1", demand_for(8), now));
+  CHECK_FALSE(connections.take("a.test", "127.0.0.1", weaker, now));
+  auto taken = connections.take("a.test", "127.0.0.1", demand_for(7), now);
+  REQUIRE(taken);
+  CHECK(taken->messages == 1);
+  CHECK_FALSE(connections.take("a.test", "127.0.0.1", demand_for(7), now));
+  taken.reset();
+  CHECK(read_all(end).empty());
+}
+
+TEST_CASE("a kept connection ends after a moment, an age, a number of messages, and when too many are kept") {
+  const Server server;
+  Connections connections;
+  const auto now = std::chrono::steady_clock::now();
+  const Demand demand = demand_for(7);
+  auto [idle, idle_end] = server.open(demand);
+  connections.keep("a.test", "127.0.0.1", std::move(idle), now);
+  CHECK_FALSE(connections.take("a.test", "127.0.0.1", demand, now + Connections::idle));
+  pollfd p{connections.timer(), POLLIN, 0};
+  CHECK(::poll(&p, 1, 10000) == 1);
+  connections.end_old(now + Connections::idle);
+  CHECK(read_all(idle_end) == "QUIT\r\n");
+  auto [old, old_end] = server.open(demand);
+  old.since = now;
+  connections.keep("a.test", "127.0.0.1", std::move(old), now + Connections::age);
+  CHECK(read_all(old_end) == "QUIT\r\n");
+  auto [used, used_end] = server.open(demand);
+  used.messages = Connections::messages - 1;
+  connections.keep("a.test", "127.0.0.1", std::move(used), now);
+  CHECK(read_all(used_end) == "QUIT\r\n");
+  std::vector<int> ends;
+  for (std::size_t i = 0; i <= Connections::most; ++i) {
+    auto [open, end] = server.open(demand);
+    ends.push_back(end);
+    connections.keep("a.test", "127.0.0.1", std::move(open), now);
+  }
+  CHECK(read_all(ends.front()) == "QUIT\r\n");
+  connections.end_old(now + Connections::idle);
+  for (std::size_t i = 1; i < ends.size(); ++i) CHECK(read_all(ends[i]) == "QUIT\r\n");
+}
+
+TEST_CASE("a server that has closed, or says something unasked, gets no second message over that connection") {
+  const Server server;
+  Connections connections;
+  const auto now = std::chrono::steady_clock::now();
+  const Demand demand = demand_for(7);
+  auto [closed, closed_end] = server.open(demand);
+  connections.keep("a.test", "127.0.0.1", std::move(closed), now);
+  ::close(closed_end);
+  auto [loud, loud_end] = server.open(demand);
+  connections.keep("a.test", "127.0.0.1", std::move(loud), now);
+  REQUIRE(::send(loud_end, "421 bye\r\n", 9, 0) == 9);
+  CHECK_FALSE(connections.take("a.test", "127.0.0.1", demand, now));
+  ::close(loud_end);
+}
+
+TEST_CASE("a port lets in a few at once, more while nothing ends, and one by one what has no message") {
+  Port port;
+  MonoTime now = std::chrono::steady_clock::now();
+  for (unsigned i = 0; i < Port::freely; ++i) {
+    CHECK(port.room(now) == 1);
+    port.begin_session(now);
+    CHECK(port.room(now) == 0);  // what it is for is not known yet
+    port.begin_transaction(now);
+  }
+  const MonoTime began = now;
+  CHECK(port.room(now) == 0);
+  now += Port::stall;
+  CHECK(port.room(now) == Port::freely / 2);
+  port.end_transaction(began, now);
+  CHECK(port.room(now) == 0);
+  CHECK(port.room(now + Port::stall) == 1);
+  port.end_session(now);
+  CHECK(port.room(now) == 1);
+  // All hang: a hundred are in before three seconds are over, and those that take long do not keep others out.
+  unsigned sessions = Port::freely - 1;
+  const MonoTime hang = now;
+  while (sessions < 100) {
+    now += Port::stall;
+    for (unsigned room = port.room(now); room > 0; --room, ++sessions) {
+      port.begin_session(now);
+      port.begin_transaction(now);
+    }
+  }
+  CHECK(now - hang < Seconds{3});
+  CHECK(port.room(now + Port::long_time) == 1);
+}
+
+TEST_CASE("workers: every task begins at once, whatever the others wait for, and threads are used again") {
+  Workers workers;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::set<std::thread::id> threads;
+  unsigned begun = 0, ended = 0;
+  bool go_on = false;
+  const auto task = [&] {
+    std::unique_lock lock(mutex);
+    threads.insert(std::this_thread::get_id());
+    ++begun;
+    changed.notify_all();
+    changed.wait(lock, [&] { return go_on; });
+    ++ended;
+    changed.notify_all();
+  };
+  for (int i = 0; i < 50; ++i) REQUIRE(workers.run(task));
+  std::unique_lock lock(mutex);
+  REQUIRE(changed.wait_for(lock, Seconds{60}, [&] { return begun == 50; }));
+  CHECK(threads.size() == 50);
+  go_on = true;
+  changed.notify_all();
+  REQUIRE(changed.wait_for(lock, Seconds{60}, [&] { return ended == 50; }));
+  for (int i = 0; i < 200; ++i) {
+    lock.unlock();
+    REQUIRE(workers.run(task));
+    lock.lock();
+    REQUIRE(changed.wait_for(lock, Seconds{60}, [&] { return ended == 51U + static_cast<unsigned>(i); }));
+  }
+  CHECK(threads.size() < 150);
 }
 
 TEST_CASE("MX hosts: in order, equal ones drawn, none that is no better than this machine (RFC 5321 §5.1)") {
