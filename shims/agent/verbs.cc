@@ -248,9 +248,7 @@ wire::Reply Verbs::gate(const wire::Request& request, const Peer& peer) {
   connection.certs = agreed ? connections_.chain(peer) : std::vector<std::string>{};
   wire::Reply reply = verify(connection, peer);
   if (agreed && is_pass(reply)) count(*demands, request.host, Reason::verified, "", peer);
-  if (!agreed && tls.tls && !is_pass(reply)) {
-    return refused("its certificate was not verified when this connection was made");
-  }
+  if (!agreed && tls.tls && !is_pass(reply)) return refused(wire::unseen_certificate);
   return reply;
 }
 

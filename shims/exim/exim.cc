@@ -283,11 +283,7 @@ std::string gate(const Arguments<7>& a) {
     const std::string why =
         agreed ? verdict(backend, purpose, cipher, connection.chain()) : verdict(backend, purpose, "none", {});
     if (why.empty()) return why;
-    if (!agreed && words.tls) {
-      return refused(route, purpose.host,
-                     "its certificate was not verified when this connection was made; the "
-                     "transport needs its event and a session that is not resumed");
-    }
+    if (!agreed && words.tls) return refused(route, purpose.host, wire::unseen_certificate);
     return refused(route, purpose.host, why);
   });
 }

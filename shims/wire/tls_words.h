@@ -18,4 +18,9 @@ struct TlsWords {
 // suite that cannot be told counts as bad.
 [[nodiscard]] TlsWords read_tls_words(std::string_view text);
 
+// Why mail is refused over TLS whose certificate nobody has seen; who gates says it, object or agent.
+inline constexpr const char* unseen_certificate =
+    "its certificate was not verified when this connection was made; the transport needs its event and a session that "
+    "is not resumed";
+
 }  // namespace sealane::wire

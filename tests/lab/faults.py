@@ -427,9 +427,12 @@ def trust_anchor_wrong(lab, made):
     faults = _reason(made, 'trust-anchor')
     if made.backend == 'fork':
         return faults + queued(lab, made, 'trust.anchor', [*PROTECTED, 'plain'])
-    with contextlib.suppress(RuntimeError):  # refusing to start is right too
+    try:
         made.start_agent()
         faults += _no_weaker(made)
+    except (RuntimeError, AssertionError):
+        if made.agent.process.wait(60) == 0:  # refusing to start is right too, before a question or after it
+            raise
     return faults + queued(lab, made, 'trust.anchor|agent', [*PROTECTED, 'plain'])
 
 
