@@ -86,8 +86,8 @@ class Laboratory:
     @contextlib.contextmanager
     def plain_machine(self):
         """A machine whose Exim does not know the product."""
-        layer = machine.prepare(self._state / 'plain', self._base, None, self.tree.folder)
         place = self._state / f'machine-{next(self._number)}'
+        layer = machine.prepare(place.with_name(f'{place.name}-layer'), self._base, None, self.tree.folder)
         yield machine.Machine(place, layer, 'none')
 
     def asked(self, name, rrtype):
