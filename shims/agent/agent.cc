@@ -228,9 +228,9 @@ void Agent::serve_administrator() {
   admin_path_ = path;
   admin_listener_ = std::make_unique<Listener>(
       loop_, *fd, ListenerLimits{},
-      [this](const wire::Request& request, const Peer& peer, Listener::Answer answer) {
+      [this](const wire::Request& request, const Peer& peer, const Listener::Answer& answer) {
         if (peer.uid != 0 && peer.uid != ::geteuid()) return answer({wire::Status::err, "", "for root alone"});
-        verbs_.administer(request, std::move(answer), [this] { return reload(); });
+        verbs_.administer(request, answer, [this] { return reload(); });
       },
       log_);
 }

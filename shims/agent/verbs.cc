@@ -103,7 +103,7 @@ void Verbs::handle(const wire::Request& request, const Peer& peer, Listener::Ans
   answer({wire::Status::err, "", "unknown verb"});
 }
 
-void Verbs::administer(const wire::Request& request, Listener::Answer answer,
+void Verbs::administer(const wire::Request& request, const Listener::Answer& answer,
                        const std::function<Result<void>()>& reload) {
   const auto told = [answer](const Result<std::string>& done) {
     answer(done ? ok(printable(*done, 1000))
@@ -222,7 +222,7 @@ wire::Reply Verbs::event(const wire::Request& request, const Peer& peer) {
     static_cast<void>(verify(tested, peer));
     connections_.judged(peer);
   }
-  const wire::Reply reply = verify(chain, peer);
+  wire::Reply reply = verify(chain, peer);
   if (is_pass(reply)) {
     connections_.agree(peer, {request.demand, request.host, request.address});
   } else {

@@ -41,7 +41,8 @@ class Verbs {
 
   void handle(const wire::Request& request, const Peer& peer, Listener::Answer answer);
   // The administrator's verbs. `reload`: reads the configuration again; why not, if it did not.
-  void administer(const wire::Request& request, Listener::Answer answer, const std::function<Result<void>()>& reload);
+  void administer(const wire::Request& request, const Listener::Answer& answer,
+                  const std::function<Result<void>()>& reload);
 
  private:
   void ask(const wire::Request& request, Listener::Answer answer);

@@ -61,9 +61,14 @@ std::size_t DataReader::take(std::string_view input, std::string& out) {
           text(c, out);
         }
         break;
-      case State::text:
-        text(c, out);
+      case State::text: {
+        std::size_t end = i;  // most of a message is this: in one piece
+        while (end < input.size() && input[end] != '\r' && input[end] != '\n') ++end;
+        out.append(input, i, end - i);
+        if (end < input.size()) text(input[end], out);
+        i = end;
         break;
+      }
       case State::ended:
         return i;
     }
@@ -72,10 +77,13 @@ std::size_t DataReader::take(std::string_view input, std::string& out) {
 }
 
 void DotStuffer::put(std::string_view message, std::string& out) {
-  for (const char c : message) {
-    if (c == '.' && last_ == '\n') out += '.';
-    out += c;
-    last_ = c;
+  while (!message.empty()) {
+    if (message.front() == '.' && last_ == '\n') out += '.';
+    const std::string_view line = message.substr(0, message.find('\n'));
+    const std::size_t length = std::min(line.size() + 1, message.size());  // with its end, where that is here
+    out += message.substr(0, length);
+    last_ = message[length - 1];
+    message.remove_prefix(length);
   }
 }
 
@@ -86,7 +94,9 @@ Body::~Body() {
 Result<void> Body::add(std::string_view octets) {
   hash_.add(octets);
   size_ += octets.size();
-  eight_bit_ = eight_bit_ || std::any_of(octets.begin(), octets.end(), [](char c) { return (c & 0x80) != 0; });
+  unsigned char bits = 0;  // without a branch in the loop, which then takes many octets at a time
+  for (const char c : octets) bits |= static_cast<unsigned char>(c);
+  eight_bit_ = eight_bit_ || (bits & 0x80U) != 0;
   if (head_.size() < head_octets) head_ += octets.substr(0, head_octets - head_.size());
   if (file_ < 0 && memory_.size() + octets.size() <= most_in_memory) {
     memory_ += octets;

@@ -42,9 +42,7 @@ Reply mirrored(const smtp::Reply& reply, std::string_view host) {
   Reply out;
   if (reply.good()) {
     out.code = 250;
-  } else if (reply.code >= 500 && reply.code < 600) {
-    out.code = reply.code;
-  } else if (reply.code >= 400 && reply.code < 500 && reply.code != 421) {
+  } else if (reply.code >= 400 && reply.code < 600 && reply.code != 421) {
     out.code = reply.code;
   }
   const std::string first = reply.lines.empty() ? std::string() : reply.lines.front();
