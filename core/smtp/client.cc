@@ -103,7 +103,7 @@ struct Client::Tls {
     for (;;) {
       const int n = BIO_read(network, buffer, sizeof buffer);
       if (n <= 0) return {};
-      const auto sent = send_all(fd, {buffer, static_cast<std::size_t>(n)}, until);
+      auto sent = send_all(fd, {buffer, static_cast<std::size_t>(n)}, until);
       if (!sent) return sent;
     }
   }

@@ -288,7 +288,7 @@ Result<void> back_up(Db& db, const std::string& path, const std::string& target,
     if (rename(draft.c_str(), target.c_str()) != 0) return failed_call(target, remedy);
     return {};
   };
-  const Result<void> done = fill();
+  Result<void> done = fill();
   if (done) {
     sync_directory(target);
   } else {
@@ -610,9 +610,9 @@ class SqliteStore final : public StoreFile {
 
   // Octets in use: what was deleted is used again before the file grows.
   Sql<std::int64_t> used() {
-    const auto pages = number(db_, "PRAGMA page_count");
-    const auto free = number(db_, "PRAGMA freelist_count");
-    const auto size = number(db_, "PRAGMA page_size");
+    auto pages = number(db_, "PRAGMA page_count");
+    auto free = number(db_, "PRAGMA freelist_count");
+    auto size = number(db_, "PRAGMA page_size");
     if (!pages) return pages;
     if (!free) return free;
     if (!size) return size;

@@ -282,7 +282,7 @@ std::string gate(const Arguments<7>& a) {
     // An old version or a weak suite is judged for what it is; a chain that nobody agreed on counts as none.
     const std::string why =
         agreed ? verdict(backend, purpose, cipher, connection.chain()) : verdict(backend, purpose, "none", {});
-    if (why.empty()) return why;
+    if (why.empty()) return {};
     if (!agreed && words.tls) return refused(route, purpose.host, wire::unseen_certificate);
     return refused(route, purpose.host, why);
   });
@@ -340,15 +340,14 @@ SEALANE_EXIM_API int sealane_exim_gate(unsigned char** yield, int argc, unsigned
 // BACKEND, $address_data, $host, why TLS was not to be had (a token of reasons.def), Exim's words -> empty, always: a
 // text would refuse the host.
 SEALANE_EXIM_API int sealane_exim_report(unsigned char** yield, int argc, unsigned char** argv) {
-  const Result done{exim_ok, ""};
-  return answer(yield, done, [&] {
+  return answer(yield, {exim_ok, ""}, [&] {
     const auto a = take<5>(argc, argv, {a_backend, a_route, a_name, a_word, an_event_datum});
-    if (!a || connection.was_judged()) return done;
+    if (!a || connection.was_judged()) return Result{exim_ok, ""};
     (void)with_route((*a)[0], (*a)[1], [&](const Backend& backend, const sealane::wire::Route& route) {
       report(backend, route, (*a)[2], (*a)[3], (*a)[4]);
       return std::string();
     });
-    return done;
+    return Result{exim_ok, ""};
   });
 }
 

@@ -326,8 +326,8 @@ std::optional<Request> parse_request(std::string_view line, std::string& error) 
       if (std::find(seen.begin(), seen.end(), key) != seen.end()) return malformed("a key twice");
       seen.push_back(key);
     }
-    auto value = decoded(token.substr(equals + 1));
-    if (!value || value->empty() || !set_key(request, key, std::move(*value))) {
+    const auto value = decoded(token.substr(equals + 1));
+    if (!value || value->empty() || !set_key(request, key, *value)) {
       return malformed("bad value of " + std::string(key));
     }
   }

@@ -104,7 +104,7 @@ Finding check_opensmtpd(const Config& config) {
   if (::access("/usr/sbin/smtpd", X_OK) != 0 || ::access("/etc/smtpd.conf", F_OK) != 0)
     return absent("not installed here");
   if (::access("/etc/smtpd.conf", R_OK) != 0) return bad("/etc/smtpd.conf cannot be read", "run this as root");
-  if (const Finding found = check_lines(lines_of("/etc/smtpd.conf")); found.health == Health::bad) return found;
+  if (Finding found = check_lines(lines_of("/etc/smtpd.conf")); found.health == Health::bad) return found;
   for (const char* program : {"/usr/libexec/opensmtpd/table-sealane", "/usr/libexec/opensmtpd/filter-sealane"}) {
     if (::access(program, X_OK) != 0) {
       return bad(std::string(program) + " cannot be run", "install opensmtpd-filter-sealane");
