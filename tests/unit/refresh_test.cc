@@ -175,7 +175,7 @@ class Simulation {
     due_.insert({state.refresh, i});
   }
   void look() {
-    schedule_->stored(policies);
+    schedule_->stored(static_cast<std::uint64_t>(policies));
     std::size_t wanted = schedule_->wanted();
     for (auto at = due_.begin(); at != due_.end() && wanted > 0 && at->first <= moment().steady; ++at, --wanted) {
       const Domain name = domain(at->second);
