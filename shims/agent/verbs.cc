@@ -49,9 +49,6 @@ std::string reply_text(const wire::Request& request, const Decision& decision) {
       {std::string(to_text(decision.action)), std::string(to_text(decision.reason)), decision_text(decision)});
 }
 
-// Version and suite of a connection whose handshake is not over.
-constexpr std::string_view tls_to_be_seen = "TLS1.3:TO_BE_SEEN:256";
-
 wire::Reply passed(std::string_view why) { return ok(wire::write_verdict({true, "verified", std::string(why)})); }
 wire::Reply refused(std::string_view why) { return ok(wire::write_verdict({false, "tls-failed", std::string(why)})); }
 
@@ -212,9 +209,7 @@ wire::Reply Verbs::event(const wire::Request& request, const Peer& peer) {
   if (*request.depth != 0) return passed("not the last certificate");
   wire::Request chain = request;
   chain.verb = wire::Verb::verify;
-  // Certificates come while the handshake is under way, when version and suite are not known. They are judged as if
-  // these were good; the gate sees whether they are.
-  chain.tls = tls_to_be_seen;
+  chain.tls = wire::tls_to_be_seen;
   chain.certs = connections_.chain(peer);
   if (const auto demands = read_token(request.demand); demands && !tested_for(*demands, request.host).empty()) {
     wire::Request tested = chain;

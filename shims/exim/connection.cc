@@ -3,15 +3,12 @@
 #include <utility>
 
 #include "shims/exim/base64.h"
+#include "shims/wire/tls_words.h"
 
 namespace sealane::exim {
 namespace {
 
 constexpr int verify_timeout_ms = 10000;
-
-// Certificates come while the handshake is under way, when Exim knows neither version nor suite. They are judged as if
-// these were good; the gate, which is told them, sees whether they are.
-constexpr std::string_view tls_to_be_seen = "TLS1.3:TO_BE_SEEN:256";
 
 wire::Request question(const Purpose& purpose, std::string_view tls, std::vector<std::string> chain) {
   wire::Request request;
@@ -32,7 +29,7 @@ void Connection::certificate(std::size_t depth, std::string der) {
 
 std::string Connection::judge(const Backend& backend, const Purpose& purpose) {
   agreed_ = false;
-  std::string why = verdict(backend, purpose, tls_to_be_seen, chain());
+  std::string why = verdict(backend, purpose, wire::tls_to_be_seen, chain());
   demand_ = purpose.demand;
   host_ = purpose.host;
   address_ = purpose.address;
@@ -42,7 +39,7 @@ std::string Connection::judge(const Backend& backend, const Purpose& purpose) {
 }
 
 void Connection::try_out(const Backend& backend, const Purpose& purpose) {
-  wire::Request request = question(purpose, tls_to_be_seen, chain());
+  wire::Request request = question(purpose, wire::tls_to_be_seen, chain());
   request.tested = true;
   judged_ = true;
   tell(backend, request);

@@ -109,8 +109,8 @@ class Delivery {
           tell_refused(context_, domain_, host.host, failure.reason, message_.id);
         }
         const std::string_view rule = describe(failure.reason).rule;
-        failures += (failures.empty() ? "" : "; ") + host.host + " [" + address +
-                    "]: " + (failure.security ? std::string(to_text(failure.reason)) + ": " : "") +
+        failures += (failures.empty() ? "" : "; ") + place_ + ": " +
+                    (failure.security ? std::string(to_text(failure.reason)) + ": " : "") +
                     printable(failure.text, 160) +
                     (failure.security && !rule.empty() ? " [" + std::string(rule) + "]" : "");
       }

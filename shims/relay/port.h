@@ -49,6 +49,22 @@ class Port {
     moved_ = now;
   }
 
+  // From its beginning to its end, however it ends.
+  class Transaction {
+   public:
+    Transaction(Port& port, const Clock& clock) : port_(port), clock_(clock), began_(clock.mono()) {
+      port_.begin_transaction(began_);
+    }
+    ~Transaction() { port_.end_transaction(began_, clock_.mono()); }
+    Transaction(const Transaction&) = delete;
+    Transaction& operator=(const Transaction&) = delete;
+
+   private:
+    Port& port_;
+    const Clock& clock_;
+    const MonoTime began_;
+  };
+
   static constexpr unsigned freely = 4;
   static constexpr Millis stall{100};
   static constexpr Seconds long_time{1};

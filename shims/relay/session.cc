@@ -78,7 +78,7 @@ class Session {
         return say("250 2.1.5 OK\r\n");
       case Verb::data:
         if (!message_ || message_->recipients.empty()) return wrong("503 5.5.1 RCPT first");
-        return transaction();
+        return data();
       case Verb::rset:
         reset();
         return say("250 2.0.0 OK\r\n");
@@ -104,15 +104,8 @@ class Session {
 
   bool wrong(const std::string& reply) { return say(reply + "\r\n") && ++errors_ < most_errors; }
 
-  bool transaction() {
-    const MonoTime began = context_->clock.mono();
-    port_.begin_transaction(began);
-    const bool goes_on = data();
-    port_.end_transaction(began, context_->clock.mono());
-    return goes_on;
-  }
-
   bool data() {
+    const Port::Transaction transaction(port_, context_->clock);
     if (!say("354 go ahead\r\n")) return false;
     const auto message = std::exchange(message_, nullptr);
     const auto domains = std::exchange(domains_, {});

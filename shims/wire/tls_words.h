@@ -18,6 +18,10 @@ struct TlsWords {
 // suite that cannot be told counts as bad.
 [[nodiscard]] TlsWords read_tls_words(std::string_view text);
 
+// Of a connection whose handshake is not over: its certificates come while version and suite are not known. They are
+// judged as if these were good; the gate sees whether they are.
+inline constexpr std::string_view tls_to_be_seen = "TLS1.3:TO_BE_SEEN:256";
+
 // Why mail is refused over TLS whose certificate nobody has seen; who gates says it, object or agent.
 inline constexpr const char* unseen_certificate =
     "its certificate was not verified when this connection was made; the transport needs its event and a session that "

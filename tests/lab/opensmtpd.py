@@ -21,19 +21,11 @@ _OTHERS = [f'other{i}' for i in range(6)]
 _STEPS = ['connect', 'EHLO', 'STARTTLS', 'tls', 'MAIL', 'RCPT', 'DATA', 'dot', 'taken']
 
 
-def scenario(**options):
+def scenario(among=SCENARIOS, **options):
+    """`among` SLOW: one of minutes, for the suite `relaying`."""
     def register(function):
         function.options = options
-        SCENARIOS.append(function)
-        return function
-    return register
-
-
-def slow_scenario(**options):
-    """One of minutes, for the suite `relaying`."""
-    def register(function):
-        function.options = options
-        SLOW.append(function)
+        among.append(function)
         return function
     return register
 
@@ -301,7 +293,7 @@ def slow_after_dot(lab, made):
     return faulty
 
 
-@slow_scenario()
+@scenario(SLOW)
 def hangs_after_dot(lab, made):
     """With the default time-outs, a server that says nothing for 400 s after the final dot: 451 in time, one copy in the end."""
     release = _hold(lab, 'slow', 'dot', 400)
